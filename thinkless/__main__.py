@@ -1,0 +1,45 @@
+"""The command line: ``python -m thinkless stage rl-degrpo-0 --profile laptop --seed 1``."""
+
+import argparse
+import json
+import sys
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. Heavy imports wait until a command needs them, since
+    worker processes import this module again."""
+    parser = argparse.ArgumentParser(prog="python -m thinkless")
+    commands = parser.add_subparsers(dest="command", required=True)
+    stage = commands.add_parser("stage", help="make sure that one stage, and all it needs, is done")
+    stage.add_argument("name")
+    add_run_options(stage)
+    stage.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)  # one of several processes
+    options = parser.parse_args(arguments)
+
+    from thinkless.pipeline import pipeline
+    from thinkless.profiles import ProfileError
+    from thinkless.stages import StageError, fail
+
+    try:
+        runner = pipeline(options.profile, options.seed, options.overrides, options.runs_dir)
+        if options.rank:
+            runner.compute(options.name)
+        else:
+            print(runner.run(options.name))
+    except (ProfileError, StageError) as error:
+        return fail(error)
+    return 0
+
+
+def add_run_options(parser: argparse.ArgumentParser):
+    """The four parameters that every chapter and every stage takes."""
+    parser.add_argument("--profile", default="laptop", help="a profile's name or a YAML file")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs-dir", default="runs")
+    parser.add_argument(
+        "--overrides", type=json.loads, default={}, help="JSON, such as '{\"rl.alpha\": 0.5}'"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

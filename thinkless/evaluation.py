@@ -1,0 +1,202 @@
+"""Measuring a hybrid model: what it chooses, what each mode can do, and what the choice costs.
+
+Every held-out question is answered three ways: free (the model chooses the mode), forced short and
+forced think. The forced runs say what each mode is worth on each level; the free run says what the
+model made of it. Routers that need no training (always one mode, the best mode per level, the best
+mode per question) are then read off the same answers.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from thinkless.generation import Generator
+from thinkless.grading import is_correct
+from thinkless.modes import Mode
+from thinkless.rewards import format_fault, reward
+
+SETTINGS: dict[str, Mode | None] = {"free": None, "short": Mode.SHORT, "think": Mode.THINK}
+"""How a question is answered: the forced mode, or None for the model's own choice."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every answer, one row each, and the tables computed from them.
+
+    Columns of `answers`: `question` (index), `prompt`, `level`, `setting` (key of `SETTINGS`), `mode`
+    ("think", "short" or None), `correct`, `tokens` (control and end token included, prompt not),
+    `reward`, `think_probability`, `fault`, `text`.
+    """
+
+    answers: pd.DataFrame
+    gamma: float
+
+    def setting(self, name: str) -> pd.DataFrame:
+        """The answers of one setting."""
+        return self.answers[self.answers.setting == name]
+
+    def by_level(self) -> pd.DataFrame:
+        """Accuracy, tokens and reward per level for each setting, and the free think rate."""
+        table = self.answers.pivot_table(
+            index="level", columns="setting", values=["correct", "tokens", "reward"]
+        )
+        table.columns = [f"{value} ({setting})" for value, setting in table.columns]
+        free = self.setting("free")
+        table.insert(0, "think rate", (free["mode"] == "think").groupby(free["level"]).mean())
+        return table
+
+    def by_mode(self) -> pd.DataFrame:
+        """Share, accuracy and mean tokens of the answers by the mode that the model chose."""
+        free = self.setting("free")
+        table = free.groupby("mode", dropna=False).agg(
+            answers=("correct", "size"), accuracy=("correct", "mean"), tokens=("tokens", "mean")
+        )
+        table.insert(0, "share", table["answers"] / len(free))
+        return table
+
+    def routers(self) -> pd.DataFrame:
+        """Think rate, accuracy, tokens and reward of the model and of routers made from its answers.
+
+        `oracle by level` knows each level's mean rewards, `oracle by question` the outcome of each
+        question's own forced answers: an upper bound that luck helps, since it picks after the fact.
+        """
+        short, think = (self.setting(mode).reset_index(drop=True) for mode in ("short", "think"))
+        gain = think["reward"] - short["reward"]
+        choices = {
+            "always short": np.zeros(len(short), dtype=bool),
+            "always think": np.ones(len(short), dtype=bool),
+            "oracle by level": (gain.groupby(short["level"]).transform("mean") > 0).to_numpy(),
+            "oracle by question": (gain.groupby(short["question"]).transform("mean") > 0).to_numpy(),
+        }
+        free = self.setting("free")
+        rows = {"model": _summary((free["mode"] == "think").to_numpy(), free)}
+        for name, thinks in choices.items():
+            rows[name] = _summary(thinks, short.where(pd.Series(~thinks), think))
+        return pd.DataFrame(rows).T
+
+    @property
+    def regret(self) -> float:
+        """Mean reward of the best mode per level minus the model's; 0 for a perfect router by level."""
+        rewards = self.routers()["reward"]
+        return float(rewards["oracle by level"] - rewards["model"])
+
+    def summary(self) -> dict[str, float | dict[str, float]]:
+        """The figures that a manifest keeps, plain numbers only."""
+        routers, levels = self.routers(), self.by_level()
+        free = self.setting("free")
+        return {
+            "questions": int(free["question"].nunique()),
+            "think_rate": float(routers.loc["model", "think rate"]),
+            "think_rate_by_level": {str(k): float(v) for k, v in levels["think rate"].items()},
+            "accuracy": float(routers.loc["model", "accuracy"]),
+            "accuracy_short_by_level": {str(k): float(v) for k, v in levels["correct (short)"].items()},
+            "accuracy_think_by_level": {str(k): float(v) for k, v in levels["correct (think)"].items()},
+            "accuracy_always_think": float(routers.loc["always think", "accuracy"]),
+            "accuracy_always_short": float(routers.loc["always short", "accuracy"]),
+            "tokens": float(routers.loc["model", "tokens"]),
+            "tokens_always_think": float(routers.loc["always think", "tokens"]),
+            "reward": float(routers.loc["model", "reward"]),
+            "regret": self.regret,
+            "regret_by_question": float(
+                routers.loc["oracle by question", "reward"] - routers.loc["model", "reward"]
+            ),
+            "faults": float(free["fault"].notna().mean()),
+        }
+
+    def save(self, path: Path):
+        """Write the answers as JSON lines; `load_report` reads them back."""
+        self.answers.to_json(path, orient="records", lines=True)
+
+
+def load_report(path: Path, gamma: float) -> Report:
+    """A report saved with `Report.save`."""
+    return Report(pd.read_json(path, orient="records", lines=True, dtype={"prompt": str, "text": str}), gamma)
+
+
+def _summary(thinks: np.ndarray, answers: pd.DataFrame) -> dict[str, float]:
+    return {
+        "think rate": float(thinks.mean()),
+        "accuracy": float(answers["correct"].astype(float).mean()),
+        "tokens": float(answers["tokens"].astype(float).mean()),
+        "reward": float(answers["reward"].astype(float).mean()),
+    }
+
+
+def evaluate(
+    generator: Generator,
+    dataset: Dataset,
+    *,
+    max_tokens: int,
+    gamma: float,
+    temperature: float = 0.6,
+    top_p: float = 0.95,
+    samples: int = 1,
+    seed: int = 0,
+) -> Report:
+    """Answer every question of `dataset` in every setting, `samples` times, and grade the answers."""
+    rows = []
+    for setting, mode in SETTINGS.items():
+        answers = generator.generate(
+            dataset["prompt"],
+            n=samples,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            mode=mode,
+            seed=seed,
+        )
+        for question, (problem, completions) in enumerate(zip(dataset, answers, strict=True)):
+            for completion in completions:
+                fault = format_fault(completion.mode, completion.finish_reason == "stop", completion.text)
+                correct = fault is None and is_correct(completion.text, problem["answer"])
+                rows.append(
+                    {
+                        "question": question,
+                        "prompt": problem["prompt"],
+                        "level": problem["level"],
+                        "setting": setting,
+                        "mode": completion.mode.label if completion.mode else None,
+                        "correct": correct,
+                        "tokens": len(completion.token_ids),
+                        "reward": reward(completion.mode, correct, gamma),
+                        "think_probability": completion.think_probability,
+                        "fault": fault,
+                        "text": completion.text,
+                    }
+                )
+    return Report(pd.DataFrame(rows), gamma)
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    statistic: Callable[[np.ndarray], float] = np.mean,
+    *,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of `statistic` over the rows of `values`."""
+    rng = np.random.default_rng(seed)
+    values = np.asarray(values)
+    estimates = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(draws)]
+    tail = (1 - level) / 2
+    return float(np.quantile(estimates, tail)), float(np.quantile(estimates, 1 - tail))
+
+
+def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Mean and half-width of its Student t interval: the right one for a handful of seeds.
+
+    A single value has no spread: its half-width is NaN.
+    """
+    from scipy.stats import t
+
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return float(values.mean()), math.nan
+    half = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean()), float(half)

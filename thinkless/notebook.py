@@ -1,0 +1,34 @@
+"""What the chapters use to show things: running source code, where a stage's numbers came from."""
+
+import inspect
+from collections.abc import Sequence
+
+import pandas as pd
+from IPython.display import Code
+
+from thinkless.stages import Runner
+
+
+def show_source(*functions) -> Code:
+    """The source of the functions that really run, highlighted."""
+    return Code("\n\n".join(inspect.getsource(function).rstrip() for function in functions), language="python")
+
+
+def cost(runner: Runner, stages: Sequence[str]) -> pd.DataFrame:
+    """Seconds, memory, hardware and commit of finished stages, from their manifests."""
+    rows = []
+    for name in stages:
+        manifest = runner.manifest(name)
+        hardware = manifest["hardware"]
+        rows.append(
+            {
+                "stage": name,
+                "wall s": manifest["seconds"],
+                "CPU s": manifest["cpu_seconds"],
+                "peak MiB": manifest["peak_memory_mib"],
+                "hardware": ", ".join(hardware["gpus"]) or f"{hardware['cores']} CPU cores",
+                "seed": manifest["seed"],
+                "commit": manifest["commit"],
+            }
+        )
+    return pd.DataFrame(rows).set_index("stage")

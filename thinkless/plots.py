@@ -1,0 +1,123 @@
+"""Figures: Plotly, offline, readable on light and dark pages, each with a text alternative.
+
+A notebook calls `setup()` once and then `show(figure, alt=...)`. JupyterLab draws the figure from its
+JSON; the book's pages draw it from HTML that loads no script of its own (they share one local copy
+of plotly.js). Colours are mid-tones that keep their contrast on white and on black.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+from IPython.display import DisplayHandle, display
+from plotly.io._base_renderers import MimetypeRenderer
+
+THINK, SHORT, NEUTRAL = "#d9730d", "#2e86c1", "#7f8c8d"
+"""Colours of the two modes, and of everything that is neither."""
+OBJECTIVE_COLORS = {"degrpo": "#27996b", "grpo": "#c0392b"}
+OBJECTIVE_NAMES = {"degrpo": "DeGRPO", "grpo": "vanilla GRPO"}
+LEVEL_COLORS = ("#2e86c1", "#27996b", "#b8860b", "#d9730d", "#c0392b")
+HEIGHT = 380
+"""Pixels."""
+
+
+class _BookRenderer(MimetypeRenderer):
+    """HTML without plotly.js, wrapped in an image role that carries the text alternative."""
+
+    def to_mimebundle(self, fig_dict):
+        alt = html.escape((fig_dict["layout"].get("meta") or {}).get("alt", ""), quote=True)
+        height = fig_dict["layout"].get("height", HEIGHT)
+        body = pio.to_html(
+            fig_dict,
+            include_plotlyjs=False,
+            include_mathjax=False,
+            full_html=False,
+            default_width="100%",
+            default_height=height,
+            validate=False,
+            config={"displayModeBar": False, "responsive": True},
+        )
+        return {"text/html": f'<div class="book-figure" role="img" aria-label="{alt}">{body}</div>'}
+
+
+def setup():
+    """Register the book's renderer and figure template and make them the default."""
+    axis = {"gridcolor": "rgba(127,140,141,0.25)", "zeroline": False, "automargin": True, "fixedrange": True}
+    pio.templates["thinkless"] = go.layout.Template(
+        layout={
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"size": 14, "color": NEUTRAL},
+            "colorway": [SHORT, THINK, "#27996b", "#8e44ad", "#b8860b", "#c0392b"],
+            "xaxis": axis,
+            "yaxis": axis,
+            "height": HEIGHT,
+            "margin": {"l": 50, "r": 15, "t": 45, "b": 45},
+            "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": {"text": ""}},
+            "title": {"x": 0, "xanchor": "left"},
+            "hoverlabel": {"font": {"size": 13}},
+        }
+    )
+    pio.templates.default = "thinkless"
+    pio.renderers["book"] = _BookRenderer()
+    pio.renderers.default = "plotly_mimetype+book"
+
+
+def show(figure: go.Figure, *, alt: str, handle: DisplayHandle | None = None) -> DisplayHandle | None:
+    """Display a figure with `alt`, one or two sentences that say what it shows.
+
+    Returns a handle; passing it back in redraws that figure in place (live curves).
+    Raises ValueError for an empty alt.
+    """
+    if not alt.strip():
+        raise ValueError("show() needs alt=: one or two sentences for a reader who cannot see the figure")
+    figure.update_layout(meta={"alt": alt})
+    bundle: dict = {}
+    for name in pio.renderers.default.split("+"):
+        bundle |= pio.renderers[name].to_mimebundle(
+            figure.to_plotly_json() if name == "book" else figure.to_dict()
+        )
+    if handle is None:
+        return display(bundle, raw=True, display_id=True)
+    handle.update(bundle, raw=True)
+    return handle
+
+
+def faded(color: str, opacity: float = 0.2) -> str:
+    """A `#rrggbb` colour as rgba, for bands."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def band(
+    figure: go.Figure,
+    x: Sequence[float],
+    runs: np.ndarray,
+    *,
+    name: str,
+    color: str,
+    row=None,
+    col=None,
+    legend=True,
+):
+    """Add the mean of `runs` (runs, points) as a line and their range as a band."""
+    runs = np.atleast_2d(runs)
+    low, mean, high = np.nanmin(runs, axis=0), np.nanmean(runs, axis=0), np.nanmax(runs, axis=0)
+    where = {"row": row, "col": col} if row else {}
+    edges = go.Scatter(
+        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=faded(color), line={"width": 0},
+        hoverinfo="skip", showlegend=False, legendgroup=name, mode="lines",
+    )  # fmt: skip
+    line = go.Scatter(
+        x=list(x),
+        y=list(mean),
+        name=name,
+        legendgroup=name,
+        showlegend=legend,
+        mode="lines",
+        line={"color": color},
+    )
+    figure.add_trace(edges, **where)
+    figure.add_trace(line, **where)

@@ -1,0 +1,1 @@
+"""Problem sets: each is a `datasets.Dataset` with columns `prompt`, `answer`, `level`."""

@@ -1,0 +1,115 @@
+"""`DeGRPOTrainer`: TRL's GRPO trainer with any objective of `objectives.py`.
+
+Two small overrides, no copied code:
+
+- `_compute_loss` replaces the advantages (B,) by token advantages (B, T), which TRL accepts from
+  subclasses, and hands over to TRL. KL, clipping, vLLM correction and reduction stay TRL's.
+- `_get_per_token_logps_and_entropies` cuts the padding that TRL leaves in every micro-batch.
+
+Position 0 of a completion has to be the control token: use plain string prompts, or a chat template
+whose generation prompt does not already open the thinking.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from trl import GRPOConfig, GRPOTrainer
+
+from thinkless.objectives import OBJECTIVES, control_share, token_advantages
+
+
+@dataclass
+class DeGRPOConfig(GRPOConfig):
+    """`trl.GRPOConfig` with the objective's settings, and the paper's defaults where TRL's differ.
+
+    Raises ValueError for an unknown objective, an alpha that is not positive, or a `loss_type` other
+    than "grpo": the objectives are written as weights under that reduction.
+    """
+
+    objective: str = field(default="degrpo", metadata={"help": "A key of thinkless.objectives.OBJECTIVES."})
+    alpha: float = field(
+        default=1e-3, metadata={"help": "Weight of the control token (Eq. 4); the paper: 1/1000."}
+    )
+    length_buckets: int = field(
+        default=1,
+        metadata={
+            "help": "Split each micro-batch into this many parts of similar length and pad them apart."
+        },
+    )
+    loss_type: str = field(default="grpo", metadata={"help": "The reduction; only 'grpo' is valid here."})
+    scale_rewards: str = field(
+        default="none", metadata={"help": "No division by the group's std (section 3.2)."}
+    )
+    use_bias_correction_kl: bool = field(
+        default=False, metadata={"help": "Plain low-variance KL, as released."}
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective={self.objective!r}: expected one of {', '.join(OBJECTIVES)}")
+        if self.alpha <= 0:
+            raise ValueError(f"alpha={self.alpha}: expected a positive weight for the control token")
+        if self.length_buckets < 1:
+            raise ValueError(f"length_buckets={self.length_buckets}: expected at least 1")
+        if self.loss_type != "grpo":
+            raise ValueError(
+                f"loss_type={self.loss_type!r}: leave it at 'grpo' and choose the normalisation with "
+                f"objective= ({', '.join(OBJECTIVES)})"
+            )
+
+
+class DeGRPOTrainer(GRPOTrainer):
+    """Drop-in for `trl.GRPOTrainer`; takes a `DeGRPOConfig` as `args`."""
+
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        live = (output["completion_mask"].sum(dim=1) > 0).sum()
+        sequences = self.accelerator.gather(live).sum()
+        # 0-d tensors pass through TRL's shuffle and split untouched (trl/trainer/utils.py, split_tensor_dict)
+        output["mean_length"] = output["num_items_in_batch"] / sequences.clamp(min=1)
+        return output
+
+    def _compute_loss(self, model, inputs):
+        mask = inputs["completion_mask"]
+        advantages = token_advantages(
+            inputs["advantages"],
+            mask,
+            self.args.objective,
+            alpha=self.args.alpha,
+            mean_length=inputs["mean_length"],
+            max_length=self.max_completion_length,
+        )
+        if inputs["advantages"].any():
+            share = self.accelerator.gather(control_share(advantages, mask)).mean().item()
+            self._metrics["train" if self.model.training else "eval"]["control_share"].append(share)
+        return super()._compute_loss(model, {**inputs, "advantages": advantages})
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
+    ):
+        """TRL's method on trimmed parts of the batch; same values, (B, logits_to_keep), 0 on padding."""
+        trimmable = all(
+            kwargs[key] is None for key in kwargs.keys() - {"compute_entropy", "compute_aux_loss"}
+        )
+        if not trimmable or kwargs.get("compute_aux_loss"):  # images and router losses: TRL's own way
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
+            )
+        prompt_length = input_ids.shape[1] - logits_to_keep
+        lengths = attention_mask[:, prompt_length:].sum(dim=1)
+        order = torch.argsort(lengths, stable=True)
+        logps, entropies = [], []
+        for rows in torch.tensor_split(order, min(self.args.length_buckets, len(order))):
+            longest_prompt = int(attention_mask[rows, :prompt_length].sum(dim=1).max())
+            keep = max(int(lengths[rows].max()), 1)
+            columns = slice(prompt_length - longest_prompt, prompt_length + keep)
+            part_logps, part_entropies, _ = super()._get_per_token_logps_and_entropies(
+                model, input_ids[rows, columns], attention_mask[rows, columns], keep, batch_size, **kwargs
+            )
+            padding = (0, logits_to_keep - keep)
+            logps.append(F.pad(part_logps, padding))
+            entropies.append(F.pad(part_entropies, padding) if part_entropies is not None else None)
+        back = torch.argsort(order)
+        return torch.cat(logps)[back], torch.cat(entropies)[back] if entropies[0] is not None else None, None

@@ -1,0 +1,202 @@
+"""The trainings: supervised (base model and warm-up) and reinforcement learning, through TRL.
+
+Each function trains from a model folder into a run folder: `metrics.jsonl` grows as it goes,
+checkpoints let a killed run go on, and the result is an ordinary Transformers folder, `model/`.
+"""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, Trainer, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from thinkless.profiles import RL, SFT, Base, Optimizer
+from thinkless.rewards import ModeReward
+from thinkless.stages import METRICS, StageError, read_metrics
+from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer
+
+
+def load(folder: Path):
+    """The (model, tokenizer) of a model folder, in float32, padding on the left."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer
+
+
+def save(model, tokenizer, folder: Path):
+    """Write model (safetensors) and tokenizer, so that `folder` is complete or absent."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def in_batches_of_similar_length(
+    rows: Dataset, lengths: Sequence[int], batch_size: int, *, seed: int
+) -> Dataset:
+    """`rows` reordered so that each consecutive batch holds rows of similar length.
+
+    Rows only move within windows of 50 batches, and the batches of a window are shuffled, so a
+    curriculum stays in order and short batches stay mixed with long ones. A sort is stable: rows of
+    equal length keep their neighbours.
+    """
+    window, rng, order = 50 * batch_size, np.random.default_rng(seed), []
+    for start in range(0, len(rows), window):
+        stop = min(start + window, len(rows))
+        indices = start + np.argsort(lengths[start:stop], kind="stable")
+        batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+        rng.shuffle(full := batches[: len(indices) // batch_size])
+        order += [int(i) for batch in [*full, *batches[len(full) :]] for i in batch]
+    return rows.select(order)
+
+
+class MetricsFile(TrainerCallback):
+    """Appends every logged row to `metrics.jsonl`; on resume drops what lies past the checkpoint."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_train_begin(self, args, state, control, **_):
+        if state.is_world_process_zero:
+            kept = [row for row in read_metrics(self.folder) if row["step"] <= state.global_step]
+            text = "".join(json.dumps(row) + "\n" for row in kept)
+            (self.folder / METRICS).write_text(text, encoding="utf-8")
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint in `folder`; half-written ones, left by a kill, are removed.
+
+    Transformers writes `trainer_state.json` last. Raises StageError for a checkpoint that is
+    complete but damaged: going on from it, or silently from an older one, would hide a disk fault.
+    """
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    while checkpoints:
+        newest = checkpoints.pop()
+        try:
+            json.loads((newest / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            shutil.rmtree(newest)
+            continue
+        try:
+            for weights in newest.glob("*.safetensors"):
+                with safe_open(weights, "pt"):
+                    pass
+            for state in newest.glob("*.p*t*"):  # optimizer.pt, scheduler.pt, rng_state*.pth
+                zipfile.ZipFile(state).close()
+        except (OSError, SafetensorError, zipfile.BadZipFile) as error:
+            raise StageError(
+                f"checkpoint {newest} is damaged ({error}): delete it to go on from the one before"
+            ) from None
+        return newest
+    return None
+
+
+def _arguments(settings: Optimizer, folder: Path, seed: int) -> dict:
+    """What all three trainings pass to Transformers' Trainer."""
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(folder / "checkpoints"),
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": settings.warmup_steps,
+        "adam_beta2": settings.beta2,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "save_steps": settings.save_steps,
+        "save_total_limit": 2,
+        "seed": seed,
+        "use_cpu": not gpu,
+        "bf16": gpu,
+        "gradient_checkpointing": gpu,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": gpu,
+    }
+
+
+def _finish(trainer: Trainer, folder: Path) -> list[dict]:
+    """Train, from the last checkpoint if there is one; save `model/`; return the metrics rows."""
+    trainer.add_callback(MetricsFile(folder))
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = last_checkpoint(folder / "checkpoints")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.accelerator.is_main_process:
+        save(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, folder / "model")
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    return read_metrics(folder)
+
+
+def train_supervised(start: Path, rows: Dataset, settings: Base | SFT, folder: Path, *, seed: int) -> dict:
+    """One pass over `rows` (`prompt`, `completion`), in their order, loss on completions only.
+
+    Returns the final metrics: the last logged loss, rows and updates.
+    """
+    model, tokenizer = load(start)
+    config = SFTConfig(
+        **_arguments(settings, folder, seed),
+        per_device_train_batch_size=settings.batch_size,
+        num_train_epochs=1,
+        logging_steps=10,
+        train_sampling_strategy="sequential",
+        max_length=None,
+        dataset_num_proc=1,
+    )
+    config.per_device_train_batch_size //= config.world_size
+    rows = rows.select_columns(["prompt", "completion"])
+    trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
+    history = _finish(trainer, folder)
+    losses = [row["loss"] for row in history if "loss" in row]
+    return {"loss": losses[-1] if losses else None, "rows": len(rows), "updates": trainer.state.global_step}
+
+
+def train_rl(
+    start: Path, problems: Dataset, objective: str, settings: RL, folder: Path, *, max_tokens: int, seed: int
+) -> dict:
+    """Reinforcement learning of `start` on `problems` with one of `objectives.OBJECTIVES`.
+
+    Returns the mean of every logged metric over the last tenth of the run.
+    """
+    model, tokenizer = load(start)
+    config = DeGRPOConfig(
+        **_arguments(settings, folder, seed),
+        objective=objective,
+        alpha=settings.alpha,
+        epsilon=settings.epsilon,
+        beta=settings.beta,
+        max_steps=settings.steps,
+        num_generations=settings.group_size,
+        per_device_train_batch_size=settings.micro_batch,
+        gradient_accumulation_steps=settings.prompts_per_step * settings.group_size // settings.micro_batch,
+        length_buckets=settings.length_buckets,
+        max_completion_length=max_tokens,
+        temperature=settings.temperature,
+        logging_steps=1,
+        shuffle_dataset=False,
+    )
+    config.gradient_accumulation_steps //= config.world_size
+    config.steps_per_generation = config.gradient_accumulation_steps
+    trainer = DeGRPOTrainer(
+        model=model,
+        args=config,
+        train_dataset=problems,
+        processing_class=tokenizer,
+        reward_funcs=ModeReward(tokenizer, settings.gamma),
+    )
+    history = _finish(trainer, folder)
+    tail = history[-max(1, len(history) // 10) :]
+    names = sorted({name for row in tail for name in row if name not in ("step", "epoch")})
+    return {name: float(np.mean([row[name] for row in tail if name in row])) for name in names}

@@ -7,7 +7,7 @@ mode per question) are then read off the same answers.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,17 +137,23 @@ def evaluate(
     top_p: float = 0.95,
     samples: int = 1,
     seed: int = 0,
+    mode_bias: float = 0.0,
+    settings: Sequence[str] = tuple(SETTINGS),
 ) -> Report:
-    """Answer every question of `dataset` in every setting, `samples` times, and grade the answers."""
+    """Answer every question of `dataset` in every setting, `samples` times, and grade the answers.
+
+    `mode_bias` tilts the free setting, see `Generator.generate`; `settings` picks some of `SETTINGS`.
+    """
     rows = []
-    for setting, mode in SETTINGS.items():
+    for setting in settings:
         answers = generator.generate(
             dataset["prompt"],
             n=samples,
             max_tokens=max_tokens,
             temperature=temperature,
             top_p=top_p,
-            mode=mode,
+            mode=SETTINGS[setting],
+            mode_bias=mode_bias,
             seed=seed,
         )
         for question, (problem, completions) in enumerate(zip(dataset, answers, strict=True)):

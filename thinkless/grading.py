@@ -15,7 +15,7 @@ from atexit import register
 from functools import lru_cache
 from threading import Lock
 
-from pebble import ProcessPool
+from pebble import ProcessExpired, ProcessPool
 
 from thinkless.modes import END_OF_THINKING
 
@@ -61,7 +61,8 @@ def is_correct(response: str, answer: str) -> bool:
     """Whether the final answer of `response` equals the gold `answer`, as text or as mathematics.
 
     A response that cannot be parsed, takes too long or exhausts the worker's memory is wrong. So is
-    one whose thinking began and never ended. Raises TypeError if either argument is not a string.
+    one whose thinking began and never ended. Raises TypeError if either argument is not a string, and
+    RuntimeError if no worker process can be started.
     """
     if not isinstance(response, str) or not isinstance(answer, str):
         raise TypeError(
@@ -81,10 +82,15 @@ def is_correct(response: str, answer: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _equal_as_mathematics(given: str, gold: str) -> bool:
-    try:
-        return _worker().schedule(_verify, args=(given, gold), timeout=TIME_LIMIT).result()
-    except Exception:  # a bad answer is data: whatever it did to the worker, it is not equal
-        return False
+    for _ in range(2):
+        worker = _worker()
+        try:
+            return worker.schedule(_verify, args=(given, gold), timeout=TIME_LIMIT).result()
+        except (ProcessExpired, RuntimeError):  # the worker died, perhaps not of this answer: once more
+            continue
+        except Exception:  # a bad answer is data: whatever it did to the worker, it is not equal
+            break
+    return False
 
 
 _lock = Lock()
@@ -92,14 +98,26 @@ _pool: ProcessPool | None = None
 
 
 def _worker() -> ProcessPool:
-    """The one worker process, started at the first comparison that needs it."""
+    """The one worker process, started at the first comparison that needs it.
+
+    Raises RuntimeError if it does not start: every answer would then be called wrong.
+    """
     global _pool
     with _lock:
         if _pool is None or not _pool.active:
-            _pool = ProcessPool(
+            pool = ProcessPool(
                 max_workers=1, initializer=_limit_memory, context=multiprocessing.get_context("spawn")
             )
-            register(_pool.stop)
+            register(pool.stop)
+            try:
+                pool.schedule(_verify, args=("1/2", "0.5")).result()
+            except Exception as error:
+                pool.stop()
+                raise RuntimeError(
+                    f"the grader cannot start its worker process ({error}): call it from a file, not from "
+                    'standard input, whose code stands below `if __name__ == "__main__":`'
+                ) from error
+            _pool = pool
         return _pool
 
 

@@ -11,7 +11,9 @@ from thinkless.stages import Runner
 
 def show_source(*functions) -> Code:
     """The source of the functions that really run, highlighted."""
-    return Code("\n\n".join(inspect.getsource(function).rstrip() for function in functions), language="python")
+    return Code(
+        "\n\n".join(inspect.getsource(function).rstrip() for function in functions), language="python"
+    )
 
 
 def cost(runner: Runner, stages: Sequence[str]) -> pd.DataFrame:

@@ -42,13 +42,7 @@ def _base(run: Run) -> dict[str, Any]:
         tokenizer,
         start,
     )
-    rows = chain.curriculum(
-        world,
-        settings.rows,
-        primer_rows=settings.primer_rows,
-        primer_levels=settings.primer_levels,
-        seed=run.seed,
-    )
+    rows = chain.textbook(world, settings.rows, seed=run.seed)
     lengths = [len(text) for text in rows["completion"]]
     rows = in_batches_of_similar_length(rows, lengths, settings.batch_size, seed=run.seed)
     return train_supervised(start, rows, settings, run.folder, seed=run.seed)

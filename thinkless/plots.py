@@ -6,13 +6,17 @@ of plotly.js). Colours are mid-tones that keep their contrast on white and on bl
 """
 
 import html
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 from IPython.display import DisplayHandle, display
 from plotly.io._base_renderers import MimetypeRenderer
+from plotly.subplots import make_subplots
 
 THINK, SHORT, NEUTRAL = "#d9730d", "#2e86c1", "#7f8c8d"
 """Colours of the two modes, and of everything that is neither."""
@@ -102,10 +106,15 @@ def band(
     col=None,
     legend=True,
 ):
-    """Add the mean of `runs` (runs, points) as a line and their range as a band."""
+    """Add the mean of `runs` (runs, points) as a line and their range as a band.
+
+    Points at which every run is NaN are left out.
+    """
     runs = np.atleast_2d(runs)
+    known = ~np.isnan(runs).all(axis=0)
+    x, runs = np.asarray(x)[known], runs[:, known]
     low, mean, high = np.nanmin(runs, axis=0), np.nanmean(runs, axis=0), np.nanmax(runs, axis=0)
-    where = {"row": row, "col": col} if row else {}
+    where = {"row": 1, "col": col} if col else {}
     edges = go.Scatter(
         x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=faded(color), line={"width": 0},
         hoverinfo="skip", showlegend=False, legendgroup=name, mode="lines",
@@ -121,3 +130,92 @@ def band(
     )
     figure.add_trace(edges, **where)
     figure.add_trace(line, **where)
+
+
+def think_rate_panels(curves: Mapping[str, Mapping[int, np.ndarray]]) -> go.Figure:
+    """Think rate by level against RL steps, a panel for each objective: {arm: {level: (runs, steps)}}."""
+    figure = make_subplots(
+        cols=len(curves), shared_yaxes=True, subplot_titles=[OBJECTIVE_NAMES.get(arm, arm) for arm in curves]
+    )
+    for column, levels in enumerate(curves.values(), start=1):
+        for level, runs in levels.items():
+            color = LEVEL_COLORS[(level - 1) % len(LEVEL_COLORS)]
+            steps = range(1, np.atleast_2d(runs).shape[1] + 1)
+            band(figure, steps, runs, name=f"level {level}", color=color, col=column, legend=column == 1)
+    figure.update_xaxes(title_text="RL step")
+    figure.update_yaxes(range=[-0.02, 1.02])
+    figure.update_yaxes(title_text="think rate", col=1)
+    figure.update_layout(height=HEIGHT + 60, legend={"y": 1.12}, margin={"t": 90})
+    return figure
+
+
+def arm_panels(panels: Mapping[str, Mapping[str, np.ndarray]]) -> go.Figure:
+    """One panel per quantity, one band per objective: {title: {arm: (runs, steps)}}."""
+    figure = make_subplots(cols=len(panels), subplot_titles=list(panels), horizontal_spacing=0.08)
+    for column, arms in enumerate(panels.values(), start=1):
+        for arm, runs in arms.items():
+            steps = range(1, np.atleast_2d(runs).shape[1] + 1)
+            name, color = OBJECTIVE_NAMES.get(arm, arm), OBJECTIVE_COLORS.get(arm, NEUTRAL)
+            band(figure, steps, runs, name=name, color=color, col=column, legend=column == 1)
+    figure.update_xaxes(title_text="RL step")
+    figure.update_layout(legend={"y": 1.12}, margin={"t": 90})
+    return figure
+
+
+class LiveCurves:
+    """Think rate of running trainings, redrawn in place every few seconds while they go on."""
+
+    def __init__(
+        self,
+        folders: Mapping[str, Sequence[Path]],
+        read: Callable[[Path], list[dict[str, Any]]],
+        every: float = 5.0,
+    ):
+        """`folders` by objective; `read(folder)` returns a run's metrics rows so far; `every` seconds."""
+        self.folders, self.read, self.every = folders, read, every
+        self.handle: DisplayHandle | None = None
+        self.drawn = -1
+        self.due = 0.0
+
+    def update(self):
+        """Redraw if it is time and there are new rows."""
+        if time.monotonic() >= self.due:
+            self.due = time.monotonic() + self.every
+            self._draw()
+
+    def close(self):
+        """Draw the final state."""
+        self._draw()
+
+    def _draw(self):
+        rows = {arm: [self.read(folder) for folder in runs] for arm, runs in self.folders.items()}
+        total = sum(len(run) for runs in rows.values() for run in runs)
+        if total in (0, self.drawn):
+            return
+        self.drawn = total
+        figure = go.Figure()
+        for arm, runs in rows.items():
+            name, color = OBJECTIVE_NAMES.get(arm, arm), OBJECTIVE_COLORS.get(arm, NEUTRAL)
+            for number, run in enumerate(runs):
+                figure.add_scatter(
+                    x=[row["step"] for row in run],
+                    y=[row.get("think_rate") for row in run],
+                    mode="lines",
+                    line={"color": color, "width": 1.5},
+                    name=name,
+                    legendgroup=name,
+                    showlegend=number == 0,
+                )
+        figure.update_layout(
+            title="Think rate of every run, all levels", xaxis_title="RL step", yaxis_title="think rate"
+        )
+        figure.update_yaxes(range=[-0.02, 1.02])
+        ends = {
+            arm: [round(run[-1].get("think_rate", np.nan), 2) for run in runs if run]
+            for arm, runs in rows.items()
+        }
+        self.handle = show(
+            figure,
+            alt=f"Think rate against RL steps, one line per run. Latest values: {ends}.",
+            handle=self.handle,
+        )

@@ -72,7 +72,8 @@ class ModeReward:
         rewards = []
         for index, (text, ids, gold) in enumerate(zip(completions, completion_ids, answer, strict=True)):
             mode = mode_of(ids, self.tokenizer)
-            fault = format_fault(mode, ids[-1] == self.tokenizer.eos_token_id, text)
+            finished = len(ids) > 0 and ids[-1] == self.tokenizer.eos_token_id
+            fault = format_fault(mode, finished, text)
             correct = fault is None and is_correct(text, gold)
             rewards.append(reward(mode, correct, self.gamma))
             thinks = float(mode is Mode.THINK)

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 
 OPERATORS = {"+": lambda a, b: (a + b) % 10, "-": lambda a, b: (a - b) % 10, "*": lambda a, b: (a * b) % 10}
 
@@ -167,14 +167,3 @@ def textbook(world: ChainWorld, count: int, *, seed: int) -> Dataset:
             {"prompt": f"{question}={CUES[style]}", "completion": completion, "level": level, "style": style}
         )
     return Dataset.from_list(rows)
-
-
-def curriculum(world: ChainWorld, rows: int, *, primer_rows: int, primer_levels: int, seed: int) -> Dataset:
-    """A primer, then the textbook: `primer_rows` terse rows of the first levels come before `rows`.
-
-    The primer is written without repetition (verbosity "bare"), so that the arithmetic table is
-    learned at a quarter of the tokens.
-    """
-    primer = ChainWorld(levels=min(primer_levels, world.levels), verbosity="bare")
-    parts = [textbook(primer, primer_rows, seed=seed), textbook(world, rows, seed=seed + 1)]
-    return concatenate_datasets(parts)

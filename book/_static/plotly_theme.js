@@ -1,0 +1,78 @@
+// Figures that fit the page: its colours, light or dark, and the width of the box they stand in.
+//
+// Text takes the page's text colour. Lines that the figure's author left at Plotly's default (#444:
+// axis lines, ticks, frames of colour bars, reference lines, arrows) take the page's muted colour.
+// A colour that was chosen is never touched.
+(function () {
+  "use strict";
+  const DEFAULT_LINE = "#444";
+  const AXIS_LINES = ["linecolor", "tickcolor", "zerolinecolor", "minor.tickcolor"];
+
+  function figures() {
+    return window.Plotly ? [...document.querySelectorAll(".plotly-graph-div")].filter((gd) => gd._fullLayout) : [];
+  }
+
+  function read(object, path) {
+    return path.split(".").reduce((value, key) => (value == null ? value : value[key]), object);
+  }
+
+  // Paths of everything drawn in the default line colour: {layout: [path], traces: [[index, path]]}.
+  function defaultLines(gd) {
+    const layout = gd._fullLayout;
+    const candidates = ["coloraxis.colorbar.outlinecolor", "coloraxis.colorbar.tickcolor"];
+    for (const name of Object.keys(layout)) {
+      if (/^[xy]axis\d*$/.test(name)) AXIS_LINES.forEach((line) => candidates.push(`${name}.${line}`));
+      if (/^coloraxis\d+$/.test(name)) candidates.push(`${name}.colorbar.outlinecolor`, `${name}.colorbar.tickcolor`);
+    }
+    const found = candidates.filter((path) => read(layout, path) === DEFAULT_LINE);
+    (layout.shapes || []).forEach((shape, i) => {
+      if (read(shape, "line.color") === DEFAULT_LINE) found.push(`shapes[${i}].line.color`);
+    });
+    (layout.annotations || []).forEach((note, i) => {
+      if (note.arrowcolor === DEFAULT_LINE) found.push(`annotations[${i}].arrowcolor`);
+    });
+    const traces = [];
+    gd._fullData.forEach((trace, i) => {
+      for (const bar of ["colorbar", "marker.colorbar"]) {
+        for (const line of ["outlinecolor", "tickcolor"]) {
+          if (read(trace, `${bar}.${line}`) === DEFAULT_LINE) traces.push([i, `${bar}.${line}`]);
+        }
+      }
+    });
+    return { layout: found, traces };
+  }
+
+  function paint(gd) {
+    const style = getComputedStyle(document.documentElement);
+    const text = style.getPropertyValue("--pst-color-text-base").trim();
+    const line = style.getPropertyValue("--pst-color-text-muted").trim();
+    gd._bookLines = gd._bookLines || defaultLines(gd);
+    const layout = { "font.color": text };
+    gd._bookLines.layout.forEach((path) => (layout[path] = line));
+    for (const [i, path] of gd._bookLines.traces) Plotly.restyle(gd, { [path]: line }, [i]);
+    Plotly.relayout(gd, layout);
+  }
+
+  // Plotly watches the window only; a folded solution or a closed sidebar changes the box alone.
+  const boxes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const gd = target.querySelector(".plotly-graph-div");
+      const width = target.clientWidth;
+      if (gd && gd._fullLayout && width && Math.abs(width - gd._fullLayout.width) > 1) Plotly.Plots.resize(gd);
+    }
+  });
+
+  function start() {
+    figures().forEach((gd) => {
+      paint(gd);
+      boxes.observe(gd.closest(".book-figure") || gd.parentElement);
+    });
+    new MutationObserver(() => figures().forEach(paint)).observe(document.documentElement, {
+      attributes: true,
+      attributeFilter: ["data-theme"],
+    });
+  }
+
+  if (document.readyState === "complete") start();
+  else window.addEventListener("load", start);
+})();

@@ -1,0 +1,45 @@
+"""What several test files share: the laptop world's tokenizer and a model of a few thousand weights.
+
+Everything is built in process; no test needs the network. Run all with ``python -m pytest``.
+"""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of transformers: a look-up is a mistake
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only lose by threads
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("reproducible")
+
+TINY = {
+    "hidden_size": 16,
+    "layers": 2,
+    "heads": 2,
+    "intermediate_size": 32,
+    "initializer_range": 0.4,  # large, so that the untrained model has strong opinions
+    "context": 256,
+    "seed": 3,
+}
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The world's character tokenizer with the control tokens added. Not to be changed by a test."""
+    from thinkless.models import build_tokenizer
+    from thinkless.modes import add_control_tokens
+    from thinkless.problems import chain
+
+    tokenizer = build_tokenizer(chain.VOCABULARY)
+    add_control_tokens(tokenizer)
+    return tokenizer
+
+
+@pytest.fixture
+def model(tokenizer):
+    """A fresh, untrained Qwen3 of two layers."""
+    from thinkless.models import build_model
+
+    return build_model(tokenizer, **TINY)

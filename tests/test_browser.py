@@ -1,0 +1,382 @@
+"""The built book in a real browser: nothing broken, nothing fetched, every figure drawn and readable.
+
+Drives Chromium over its DevTools protocol, with no browser driver to install or to keep in step.
+Every page is opened three times: light, dark, and at the width of a phone.
+"""
+
+import functools
+import http.client
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websocket
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = Path(os.environ.get("THINKLESS_BOOK_HTML") or ROOT / "_build" / "html").resolve()
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+PAGES = [TOC["root"]] + [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))),
+    None,
+)
+PATIENCE = 300
+"""Seconds after which a condition that has not come true is a failure. Never waited for in full."""
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.book,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (Debian: apt install chromium)"),
+    pytest.mark.skipif(
+        "THINKLESS_BOOK_HTML" not in os.environ and not BOOK.is_dir(),
+        reason="the book is not built: run `make book`, or set THINKLESS_BOOK_HTML to its folder",
+    ),
+]
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    """Poll until `condition` returns something true and return it."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {PATIENCE} s in vain for {what}")
+        time.sleep(0.05)
+    return value
+
+
+class Chromium:
+    """A headless browser with an empty profile that can resolve no name but 127.0.0.1."""
+
+    def __init__(self, folder: Path):
+        self.process = subprocess.Popen(
+            [
+                CHROMIUM,
+                "--headless=new",
+                "--no-sandbox",  # needed in containers; the pages are our own
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--hide-scrollbars",
+                "--no-first-run",
+                "--remote-debugging-port=0",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                f"--user-data-dir={folder}",
+                "about:blank",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        port_file = folder / "DevToolsActivePort"
+        wait_for(lambda: port_file.exists() and "\n" in port_file.read_text(), "Chromium to start")
+        self.port = int(port_file.read_text().split()[0])
+
+    def new_tab(self) -> "Tab":
+        """A new, empty tab."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        connection.request("PUT", "/json/new?about:blank")
+        return Tab(json.loads(connection.getresponse().read())["webSocketDebuggerUrl"])
+
+    def close(self):
+        """End the browser."""
+        self.process.terminate()
+        self.process.wait(timeout=PATIENCE)
+
+
+class Tab:
+    """One tab: send commands, collect events."""
+
+    def __init__(self, address: str):
+        self.socket = websocket.create_connection(address, timeout=PATIENCE, suppress_origin=True)
+        self.numbers = itertools.count(1)
+        self.events: list[dict] = []
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.send(f"{domain}.enable")
+
+    def send(self, method: str, **parameters) -> dict:
+        """Send a command and return its result; events that arrive meanwhile are kept."""
+        number = next(self.numbers)
+        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while (message := json.loads(self.socket.recv())).get("id") != number:
+            self.events.append(message)
+        if "error" in message:
+            raise RuntimeError(f"{method}: {message['error']['message']}")
+        return message["result"]
+
+    def run(self, javascript: str) -> Any:
+        """Value of a JavaScript expression; promises are awaited."""
+        answer = self.send("Runtime.evaluate", expression=javascript, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", javascript))
+        return answer["result"].get("value")
+
+    def named(self, *methods: str) -> Iterator[dict]:
+        """Parameters of the events seen so far that have one of these names."""
+        return (event["params"] for event in self.events if event["method"] in methods)
+
+    def open(self, address: str, theme: str, width: int, height: int = 900):
+        """Go to a page and wait until its formulas and figures are there."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        remember = f"for (const key of ['mode', 'theme']) localStorage.setItem(key, '{theme}')"
+        self.send(
+            "Page.addScriptToEvaluateOnNewDocument",
+            source=f"if (location.protocol === 'http:') {{ {remember} }}",
+        )
+        self.send("Page.navigate", url=address)
+        wait_for(lambda: self.run(f"location.href.startsWith({address!r}) && {READY}"), f"{address} to load")
+
+    def close(self):
+        """Close the tab."""
+        self.send("Page.close")
+        self.socket.close()
+
+
+READY = """(() => {
+  const formulas = [...document.querySelectorAll(".math")];
+  const plots = [...document.querySelectorAll(".plotly-graph-div")];
+  return document.readyState === "complete"
+    && formulas.every((formula) => formula.querySelector("mjx-container"))
+    && plots.every((plot) => plot._fullLayout && plot._bookLines);
+})()"""
+
+UNFOLD = """(() => {
+  document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
+  document.querySelectorAll(".toggle-hidden").forEach((fold) => fold.classList.remove("toggle-hidden"));
+})()"""
+
+FITTED = """[...document.querySelectorAll(".plotly-graph-div")].every((plot) =>
+  Math.abs(plot._fullLayout.width - plot.closest(".book-figure").clientWidth) <= 1)"""
+
+FIGURES = """[...document.querySelectorAll(".book-figure")].map((figure) => {
+  const layers = ".cartesianlayer .plot, .polarlayer, .pielayer, .sankey, .treemaplayer, .indicatorlayer, .gl-container";
+  const marks = [...figure.querySelectorAll(layers)].flatMap((layer) =>
+    [...layer.querySelectorAll("path, rect, circle, image, canvas")]);
+  const seen = marks.filter((mark) => {
+    const box = mark.getBoundingClientRect();
+    return box.width + box.height > 1;
+  });
+  const box = figure.getBoundingClientRect();
+  return {alt: figure.getAttribute("aria-label"), marks: seen.length, width: box.width, height: box.height,
+          room: figure.parentElement.clientWidth};
+})"""
+
+CONTRAST = """(() => {
+  const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+  const luminance = (rgb) => rgb.slice(0, 3).map((value) => value / 255)
+    .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, value, i) => sum + value * [0.2126, 0.7152, 0.0722][i], 0);
+  const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  const background = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = channels(getComputedStyle(at).backgroundColor);
+      if (color.length === 3 || color[3] === 1) return color;
+    }
+    return [255, 255, 255];
+  };
+  const texts = ".xtick text, .ytick text, .gtitle, .xtitle, .ytitle, [class$=title] text, .legendtext, .cbaxis text, .annotation text";
+  const figure = [...document.querySelectorAll(".book-figure")].flatMap((box) =>
+    [...box.querySelectorAll(texts)].map((text) => [text, getComputedStyle(text).fill, background(box)]));
+  const cells = [...document.querySelectorAll(".cell_output table :is(th, td)")].map((cell) =>
+    [cell, getComputedStyle(cell).color, background(cell)]);
+  return [...figure, ...cells].map(([element, color, page]) =>
+    ({text: element.textContent, color, ratio: ratio(luminance(channels(color)), luminance(page))}))
+    .filter((one) => one.text.trim() && one.ratio < 4.5);
+})()"""
+
+TOO_WIDE = """((width) => {
+  const scrolls = (element) => {
+    for (let at = element; at && at !== document.body; at = at.parentElement) {
+      if (["auto", "scroll"].includes(getComputedStyle(at).overflowX) && at.getBoundingClientRect().right <= width + 1) return true;
+    }
+    return false;
+  };
+  return [...document.querySelectorAll("article *")]
+    .filter((element) => !element.closest("svg svg, mjx-assistive-mml, .visually-hidden"))
+    .filter((element) => element.getBoundingClientRect().right > width + 1 && !scrolls(element))
+    .map((element) => element.outerHTML.slice(0, 120));
+})"""
+
+
+@dataclass
+class Visit:
+    """What one page in one view looked like to the browser."""
+
+    errors: list[str] = field(default_factory=list)
+    """Console errors, uncaught exceptions and failed requests."""
+    external: list[str] = field(default_factory=list)
+    """Addresses that were asked of another server."""
+    figures: list[dict] = field(default_factory=list)
+    faint: list[dict] = field(default_factory=list)
+    """Texts of figures and tables whose contrast with the page is under 4.5."""
+    too_wide: list[str] = field(default_factory=list)
+    """Elements that stick out of the page and do not scroll in a box of their own."""
+    page_width: int = 0
+    theme: str = ""
+
+
+VIEWS = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 390), "dark phone": ("dark", 390)}
+"""Theme and width in pixels."""
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """Address of the book on a local server."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(BOOK))) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory) -> Iterator[Chromium]:
+    """One browser for all tests."""
+    browser = Chromium(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def tab(chromium) -> Iterator[Tab]:
+    """A tab of its own."""
+    tab = chromium.new_tab()
+    yield tab
+    tab.close()
+
+
+@pytest.fixture(scope="session")
+def visit(chromium, server) -> Callable[[str, str], Visit]:
+    """`visit(page, view)` opens a page, unfolds what is folded and looks around; once for all tests."""
+
+    @functools.cache
+    def look(page: str, view: str) -> Visit:
+        theme, width = VIEWS[view]
+        tab = chromium.new_tab()
+        tab.open(f"{server}/{page}.html", theme, width)
+        tab.run(UNFOLD)
+        wait_for(lambda: tab.run(FITTED), f"the figures of {page} to fill their boxes")
+        seen = Visit(
+            errors=errors(tab),
+            external=external_requests(tab, server),
+            figures=tab.run(FIGURES),
+            faint=tab.run(CONTRAST),
+            too_wide=tab.run(f"{TOO_WIDE}({width})"),
+            page_width=tab.run("document.documentElement.scrollWidth"),
+            theme=tab.run("document.documentElement.dataset.theme"),
+        )
+        tab.close()
+        return seen
+
+    return look
+
+
+def errors(tab: Tab) -> list[str]:
+    """Everything that a developer's console would show in red."""
+    found = [params["exceptionDetails"]["text"] for params in tab.named("Runtime.exceptionThrown")]
+    for params in tab.named("Runtime.consoleAPICalled"):
+        if params["type"] in ("error", "assert"):
+            found.append(" ".join(str(value.get("value", value)) for value in params["args"]))
+    for params in tab.named("Log.entryAdded"):
+        if params["entry"]["level"] == "error":
+            found.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+    for params in tab.named("Network.responseReceived"):
+        if params["response"]["status"] >= 400:
+            found.append(f"{params['response']['status']} {params['response']['url']}")
+    return found
+
+
+def external_requests(tab: Tab, server: str) -> list[str]:
+    """Addresses asked for that are neither on the local server nor inside the page itself."""
+    asked = [params["request"]["url"] for params in tab.named("Network.requestWillBeSent")]
+    asked += [params["url"] for params in tab.named("Network.webSocketCreated")]
+    return [url for url in asked if not url.startswith((f"{server}/", "data:", "blob:", "about:"))]
+
+
+every_page = pytest.mark.parametrize("page", PAGES)
+every_view = pytest.mark.parametrize("view", VIEWS)
+
+
+@every_page
+@every_view
+def test_console_is_silent(visit, page, view):
+    assert visit(page, view).errors == []
+
+
+@every_page
+@every_view
+def test_nothing_is_fetched_from_elsewhere(visit, page, view):
+    assert visit(page, view).external == []
+
+
+@every_page
+@every_view
+def test_page_wears_its_theme(visit, page, view):
+    assert visit(page, view).theme == VIEWS[view][0]
+
+
+@every_page
+@every_view
+def test_every_figure_is_drawn_and_fills_its_column(visit, page, view):
+    source = (BOOK / f"{page}.html").read_text(encoding="utf-8")
+    assert len(visit(page, view).figures) == source.count('class="book-figure"')
+    for figure in visit(page, view).figures:
+        assert figure["marks"] > 0, f"nothing is drawn in: {figure['alt']}"
+        assert figure["height"] > 100, f"flat: {figure['alt']}"
+        assert 0.95 * figure["room"] <= figure["width"] <= figure["room"] + 1, figure
+
+
+@every_page
+@every_view
+def test_figures_and_tables_have_contrast(visit, page, view):
+    assert visit(page, view).faint == []
+
+
+@every_page
+@every_view
+def test_page_does_not_scroll_sideways(visit, page, view):
+    assert visit(page, view).page_width <= VIEWS[view][1]
+    assert visit(page, view).too_wide == []
+
+
+def test_switching_the_theme_repaints_the_figures(tab, server):
+    page = next((p for p in PAGES if "plotly-graph-div" in (BOOK / f"{p}.html").read_text(encoding="utf-8")), None)
+    if page is None:
+        pytest.skip("no page has a figure")
+    tab.open(f"{server}/{page}.html", "light", 1280)
+    color = "getComputedStyle(document.querySelector('.book-figure .xtick text')).fill"
+    before = tab.run(color)
+    switch = "[...document.querySelectorAll('.theme-switch-button')].find((button) => button.checkVisibility()).click()"
+    for _ in range(3):  # the switch goes round: light, dark, as the system says
+        if tab.run("document.documentElement.dataset.theme") == "dark":
+            break
+        tab.run(switch)
+    assert tab.run("document.documentElement.dataset.theme") == "dark"
+    wait_for(lambda: tab.run(color) != before, "the figures to take the dark theme's colours")
+    assert tab.run(CONTRAST) == []
+    assert errors(tab) == []
+
+
+def test_search_finds_a_word_without_a_network(tab, server):
+    tab.open(f"{server}/search.html?q=advantage", "light", 1280)
+    wait_for(lambda: tab.run("document.querySelectorAll('#search-results li a').length"), "a search result")
+    assert errors(tab) == []
+    assert external_requests(tab, server) == []

@@ -1,0 +1,131 @@
+"""Proves the reward table, what counts as a format fault, and every metric the reward logs.
+
+Run: python -m pytest tests/test_rewards.py
+"""
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thinkless.modes import Mode
+from thinkless.rewards import FAULTS, ModeReward, format_fault, reward
+
+
+@pytest.mark.parametrize(
+    ("mode", "correct", "expected"),
+    [
+        (Mode.SHORT, True, 1.0),
+        (Mode.THINK, True, 0.7),  # 1 - gamma
+        (Mode.SHORT, False, -1.0),
+        (Mode.THINK, False, -1.0),
+        (None, True, -1.0),
+        (None, False, -1.0),
+    ],
+)
+def test_the_reward_table(mode, correct, expected):
+    assert reward(mode, correct, gamma=0.3) == pytest.approx(expected)
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_a_right_answer_always_beats_a_wrong_one_and_short_never_loses(gamma):
+    short, think, wrong = (reward(Mode.SHORT, True, gamma), reward(Mode.THINK, True, gamma), -1.0)
+    assert short >= think > 0 > wrong
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.0, 2.0, float("nan")])
+def test_an_impossible_gamma_is_refused_at_once(gamma, tokenizer):
+    with pytest.raises(ValueError, match="expected 0 <= gamma < 1"):
+        ModeReward(tokenizer, gamma)
+
+
+@pytest.mark.parametrize(
+    ("mode", "finished", "text", "fault"),
+    [
+        (Mode.SHORT, True, "<short>8", None),
+        (Mode.THINK, True, "<think>3+5=8;</think>8", None),
+        (None, True, "8", "no_control_token"),
+        (None, False, "8<think>", "no_control_token"),  # the first fault is the one named
+        (Mode.THINK, False, "<think>3+5=8;", "never_ends"),
+        (Mode.SHORT, False, "<short></think>", "never_ends"),
+        (Mode.SHORT, True, "<short><think>8", "thinks_in_short"),
+        (Mode.SHORT, True, "<short>3+5=8;</think>8", "thinks_in_short"),
+    ],
+)
+def test_format_faults(mode, finished, text, fault):
+    assert format_fault(mode, finished, text) == fault
+
+
+class Rollout:
+    """Completions as TRL hands them over: ids with the end token, text without it."""
+
+    def __init__(self, tokenizer, *texts: str):
+        self.completion_ids = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        self.completions = [tokenizer.decode(ids, skip_special_tokens=True) for ids in self.completion_ids]
+        self.logged = defaultdict(list)
+
+    def score(self, judge, **columns):
+        return judge(
+            prompts=["3+5="] * len(self.completions),
+            completions=self.completions,
+            completion_ids=self.completion_ids,
+            log_metric=lambda name, value: self.logged[name].append(value),
+            trainer_state=None,
+            **columns,
+        )
+
+
+def test_one_rollout_by_hand(tokenizer):
+    rollout = Rollout(
+        tokenizer,
+        "<short>3+5=8<eos>",  # level 1, right: 1, seven tokens
+        "<think>3+5=8;</think>8<eos>",  # level 1, right: 1 - gamma, ten tokens
+        "<short>7<eos>",  # level 2, wrong, three tokens
+        "<think>3+5=8;8",  # level 2, cut off, eight tokens
+        "8<eos>",  # level 2, right but no mode, two tokens
+        "<short></think>8<eos>",  # level 2, right but thinks in short, four tokens
+    )
+    judge = ModeReward(tokenizer, gamma=0.25)
+    levels = [1, 1, 2, 2, 2, 2]
+    assert rollout.score(judge, answer=["8"] * 6, level=levels) == [1.0, 0.75, -1.0, -1.0, -1.0, -1.0]
+    assert dict(rollout.logged) == {
+        "think_rate": [0, 1, 0, 1, 0, 0],
+        "think_rate/level1": [0, 1],
+        "think_rate/level2": [0, 1, 0, 0],
+        "correct": [1, 1, 0, 0, 0, 0],
+        "correct/short": [1, 0, 0],
+        "correct/think": [1, 0],
+        "correct/level1": [1, 1],
+        "correct/level2": [0, 0, 0, 0],
+        "length": [7, 10, 3, 8, 2, 4],
+        "length/short": [7, 3, 4],
+        "length/think": [10, 8],
+        "length/level1": [7, 10],
+        "length/level2": [3, 8, 2, 4],
+        "fault/no_control_token": [0, 0, 0, 0, 1, 0],
+        "fault/never_ends": [0, 0, 0, 1, 0, 0],
+        "fault/thinks_in_short": [0, 0, 0, 0, 0, 1],
+    }
+
+
+def test_levels_and_logging_are_optional(tokenizer):
+    rollout = Rollout(tokenizer, "<short>8<eos>", "<short>9<eos>")
+    judge = ModeReward(tokenizer, gamma=0.5)
+    assert judge(rollout.completions, rollout.completion_ids, ["8", "8"]) == [1.0, -1.0]
+    rollout.score(judge, answer=["8", "8"])
+    assert not [name for name in rollout.logged if "level" in name]
+    assert {f"fault/{name}" for name in FAULTS} <= set(rollout.logged)
+
+
+def test_a_completion_without_tokens_is_wrong_and_no_exception(tokenizer):
+    rollout = Rollout(tokenizer, "")
+    assert rollout.completion_ids == [[]]
+    assert rollout.score(ModeReward(tokenizer, gamma=0.5), answer=["8"]) == [-1.0]
+    assert rollout.logged["fault/no_control_token"] == [1.0]
+
+
+def test_columns_of_different_length_are_refused(tokenizer):
+    rollout = Rollout(tokenizer, "<short>8<eos>", "<short>9<eos>")
+    with pytest.raises(ValueError, match="shorter"):
+        rollout.score(ModeReward(tokenizer, gamma=0.5), answer=["8"])

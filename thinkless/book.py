@@ -1,0 +1,235 @@
+"""Run the chapters and build the book: ``python -m thinkless.book run`` and ``... build``.
+
+`run` executes each notebook of the book's folder with papermill into `book/executed/`, skipping the
+ones that are up to date; a chapter that fails leaves its half-done copy under `book/executed/failed/`
+and nothing where the book would find it. `build` refuses chapters that are missing, stale, or made
+with different parameters from each other, then calls Jupyter Book with warnings as errors.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+
+from thinkless.__main__ import add_run_options
+from thinkless.profiles import ProfileError, load_profile
+from thinkless.stages import fail
+
+STAMP = "thinkless"
+"""Key of an executed notebook's metadata that says what it was made from."""
+QUIET = {
+    "TQDM_DISABLE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+}
+"""Environment of the chapters' kernels: no progress bars in the pages, no spinning threads."""
+
+
+class BookError(RuntimeError):
+    """A chapter failed or the book cannot be built; the message is one line."""
+
+
+def chapters(root: Path) -> list[Path]:
+    """The notebooks of the book, in the order of `_toc.yml`.
+
+    Raises BookError if there is no table of contents or it names a chapter without a notebook.
+    """
+    toc = root / "_toc.yml"
+    if not toc.exists():
+        raise BookError(f"no _toc.yml in {root}: run this in the book's folder or pass --root")
+    parts = yaml.safe_load(toc.read_text(encoding="utf-8"))["parts"]
+    files = [chapter["file"] for part in parts for chapter in part["chapters"]]
+    notebooks = [root / "notebooks" / f"{Path(f).name}.ipynb" for f in files if "executed/" in f]
+    for notebook in notebooks:
+        if not notebook.exists():
+            raise BookError(f"_toc.yml names {notebook.stem}, but {notebook} does not exist")
+    return notebooks
+
+
+def executed(notebook: Path) -> Path:
+    """Where the executed copy of a notebook lives."""
+    return notebook.parent.parent / "book" / "executed" / notebook.name
+
+
+def _parameters(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters to inject. Raises BookError if the notebook does not declare one of them."""
+    declared = papermill.inspect_notebook(str(notebook))
+    for name in options:
+        if name not in declared:
+            raise BookError(
+                f"{notebook.name} does not declare the parameter {name!r}: it declares {list(declared)}"
+            )
+    return dict(options)
+
+
+def stamp(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What an executed chapter depends on: its source, the package, the profile and the versions."""
+    package = Path(__file__).parent
+    source = hashlib.sha256(notebook.read_bytes())
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
+    profile = load_profile(options["profile"], options["overrides"]).model_dump_json()
+    return {
+        "notebook": source.hexdigest(),
+        "package": code.hexdigest(),
+        "profile": hashlib.sha256(profile.encode()).hexdigest(),
+        "parameters": json.loads(json.dumps(dict(options))),
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "trl", "plotly")},
+    }
+
+
+def _recorded_stamp(path: Path) -> dict[str, Any] | None:
+    """The stamp of an executed notebook, without its seconds; None if it is absent or unreadable."""
+    try:
+        recorded = nbformat.read(path, as_version=4).metadata[STAMP]
+    except (OSError, KeyError, nbformat.reader.NotJSONError, ValueError):
+        return None
+    return {key: value for key, value in recorded.items() if key != "seconds"}
+
+
+def run_chapter(notebook: Path, options: Mapping[str, Any], *, timeout: int | None = None) -> float:
+    """Execute one chapter into `book/executed/`; returns the seconds it took.
+
+    `timeout` bounds each cell, in seconds. Raises BookError naming the failing cell.
+    """
+    output = executed(notebook)
+    failed = output.parent / "failed" / notebook.name
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    started = time.perf_counter()
+    made_from = stamp(notebook, options)
+    try:
+        book = papermill.execute_notebook(
+            str(notebook),
+            str(failed),
+            parameters=_parameters(notebook, options),
+            progress_bar=False,
+            execution_timeout=timeout,
+            cwd=str(notebook.parent.parent),
+        )
+    except papermill.PapermillExecutionError as error:
+        raise BookError(
+            f"{notebook.name} failed in cell {error.cell_index}: {error.ename}: {error.evalue} "
+            f"(its output so far: {failed})"
+        ) from None
+    seconds = time.perf_counter() - started
+    for cell in book.cells:  # papermill's own notes hold paths of this machine
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    book.metadata.pop("papermill", None)
+    book.metadata[STAMP] = {**made_from, "seconds": round(seconds, 1)}
+    nbformat.write(book, failed)
+    failed.replace(output)
+    return seconds
+
+
+def run(root: Path, options: Mapping[str, Any], only: str | None = None, *, timeout: int | None = None):
+    """Execute the chapters that are not up to date, printing one line for each."""
+    os.environ.update(QUIET)
+    load_profile(options["profile"], options["overrides"])
+    notebooks = chapters(root)
+    chosen = [notebook for notebook in notebooks if only is None or notebook.stem.startswith(only)]
+    if not chosen:
+        raise BookError(
+            f"--only {only}: no chapter starts so; there are {', '.join(n.stem for n in notebooks)}"
+        )
+    for number, notebook in enumerate(chosen, start=1):
+        title = f"[{number}/{len(chosen)}] {notebook.stem:<20}"
+        if _recorded_stamp(executed(notebook)) == stamp(notebook, options):
+            print(f"{title} up to date", flush=True)
+            continue
+        print(f"{title} running", end="", flush=True)
+        try:
+            seconds = run_chapter(notebook, options, timeout=timeout)
+        except BaseException:
+            print()
+            raise
+        print(f"\r{title} {seconds:6.0f} s ", flush=True)
+
+
+def check(root: Path):
+    """Raise BookError unless every chapter is executed, up to date, and made like the others."""
+    stamps = {}
+    for notebook in chapters(root):
+        recorded = _recorded_stamp(executed(notebook))
+        if recorded is None:
+            raise BookError(f"{notebook.stem} has not been run: run 'python -m thinkless.book run' first")
+        if recorded != stamp(notebook, recorded["parameters"]):
+            raise BookError(f"{notebook.stem} is stale: run 'python -m thinkless.book run' again")
+        stamps[notebook.stem] = recorded["parameters"]
+    first, parameters = next(iter(stamps.items()))
+    for name, other in stamps.items():
+        if other != parameters:
+            raise BookError(
+                f"{name} was run with {other} but {first} with {parameters}: run all chapters alike"
+            )
+
+
+def build(root: Path) -> Path:
+    """Build the book from chapters that pass `check`; returns the page to open."""
+    check(root)
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter_book.cli.main",
+        "build",
+        str(root),
+        "--all",
+        "-W",
+        "-n",
+        "--keep-going",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    page = root / "_build" / "html" / "index.html"
+    if result.returncode or not page.exists():
+        log = root / "_build" / "build.log"
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(result.stdout + result.stderr, encoding="utf-8")
+        warnings = [line for line in result.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+        raise BookError(f"Jupyter Book failed: {(warnings or ['see the log'])[0]} (whole log: {log})")
+    return page
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run or build the book; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m thinkless.book", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs = commands.add_parser("run", help="execute the chapters that are not up to date")
+    add_run_options(runs)
+    runs.add_argument("--only", help="start of a chapter's file name, such as 05")
+    runs.add_argument("--timeout", type=int, help="seconds that one cell may take")
+    builds = commands.add_parser("build", help="build the HTML from executed chapters")
+    for command in (runs, builds):
+        command.add_argument("--root", type=Path, default=Path(), help="the book's folder")
+    options = parser.parse_args(arguments)
+    root = options.root.resolve()
+    try:
+        if options.command == "run":
+            names = ("profile", "seed", "overrides", "runs_dir")
+            run(root, {name: getattr(options, name) for name in names}, options.only, timeout=options.timeout)
+        else:
+            print(f"open {build(root)}")
+    except (BookError, ProfileError) as error:
+        return fail(error)
+    except OSError as error:
+        return fail(BookError(f"cannot write {error.filename}: {error.strerror}"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

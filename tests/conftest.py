@@ -43,3 +43,28 @@ def model(tokenizer):
     from thinkless.models import build_model
 
     return build_model(tokenizer, **TINY)
+
+
+def learn(tokenizer, lines):
+    """A generator on a tiny model trained here, in a second or two, on (prompt, completion) pairs.
+
+    Where a prompt has several completions, greedy decoding gives the most frequent one.
+    """
+    import torch
+
+    from thinkless.generation import TransformersGenerator
+    from thinkless.models import build_model
+
+    model = build_model(tokenizer, **{**TINY, "hidden_size": 32, "initializer_range": 0.15})
+    texts = [prompt + completion for prompt, completion in lines]
+    batch = tokenizer(
+        texts, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False
+    )
+    labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(150):
+        loss = model(**batch, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return TransformersGenerator(model, tokenizer)

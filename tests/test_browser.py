@@ -163,7 +163,7 @@ FITTED = """[...document.querySelectorAll(".plotly-graph-div")].every((plot) =>
   Math.abs(plot._fullLayout.width - plot.closest(".book-figure").clientWidth) <= 1)"""
 
 FIGURES = """[...document.querySelectorAll(".book-figure")].map((figure) => {
-  const layers = ".cartesianlayer .plot, .polarlayer, .pielayer, .sankey, .treemaplayer, .indicatorlayer, .gl-container";
+  const layers = ".mlayer, .polarlayer, .pielayer, .sankey, .treemaplayer, .indicatorlayer, .gl-container";
   const marks = [...figure.querySelectorAll(layers)].flatMap((layer) =>
     [...layer.querySelectorAll("path, rect, circle, image, canvas")]);
   const seen = marks.filter((mark) => {

@@ -6,8 +6,9 @@ right is recorded, not required: the student should inherit its teachers' real a
 are what it will have to judge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from datasets import Dataset
 
@@ -29,19 +30,19 @@ class Teacher:
 
 def distill(
     problems: Dataset,
-    teachers: tuple[Teacher, Teacher],
+    teachers: Sequence[Teacher],
     *,
     max_tokens: int,
     temperature: float,
     top_p: float,
     seed: int,
 ) -> Dataset:
-    """Answers of both teachers to every problem, one row per problem.
+    """Answers of every teacher to every problem, one row per problem.
 
     Adds, for each mode m: `m_response` (text after the control token), `m_correct`, `m_tokens`,
     `m_finished`. Nothing is dropped; see `keep_finished`.
     """
-    columns: dict[str, list] = {}
+    columns: dict[str, list[Any]] = {}
     for teacher in teachers:
         answers = teacher.generator.generate(
             [teacher.ask(prompt) for prompt in problems["prompt"]],

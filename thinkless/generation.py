@@ -112,7 +112,9 @@ class TransformersGenerator:
                 _FirstToken(ids.shape[1], tilt=control_id(Mode.THINK, self.tokenizer), bias=mode_bias)
             )
         sampling = (
-            {"do_sample": False} if temperature == 0 else {"do_sample": True, "temperature": temperature}
+            {"do_sample": False}
+            if temperature == 0
+            else {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": top_p}
         )
         output = self.model.generate(
             input_ids=ids,
@@ -121,8 +123,6 @@ class TransformersGenerator:
             logits_processor=processors,
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.tokenizer.eos_token_id,
-            top_k=0,
-            top_p=top_p,
             **sampling,
         )
         new_ids = output[:, ids.shape[1] :].tolist()

@@ -48,12 +48,13 @@ def _base(run: Run) -> dict[str, Any]:
     return train_supervised(start, rows, settings, run.folder, seed=run.seed)
 
 
-def teachers(base: TransformersGenerator) -> tuple[distillation.Teacher, distillation.Teacher]:
-    """The laptop's two teachers: the base model, asked under either of its textbook's cues."""
-    return tuple(
-        distillation.Teacher(base, mode, ask=lambda prompt, cue=chain.CUES[mode.label]: prompt + cue)
-        for mode in Mode
-    )
+def teachers(base: TransformersGenerator) -> list[distillation.Teacher]:
+    """The laptop's two teachers, long and short: the base model, asked under its textbook's cues."""
+
+    def ask(mode: Mode):
+        return lambda prompt: prompt + chain.CUES[mode.label]
+
+    return [distillation.Teacher(base, mode, ask(mode)) for mode in (Mode.THINK, Mode.SHORT)]
 
 
 def _distill(run: Run) -> dict[str, Any]:
@@ -129,13 +130,17 @@ def _evaluate(source: str):
     return compute
 
 
-def _sections(*names: str, drop: tuple[str, ...] = ()):
-    """Settings of a stage: sections of the profile, without keys that do not change its result."""
+def _settings(*sections: str, without: tuple[str, ...] = ()):
+    """A stage's settings: these sections of the profile, without keys that do not change its result."""
+    return lambda profile: {
+        name: getattr(profile, name).model_dump(exclude=set(without)) for name in sections
+    }
 
-    def settings(profile: Profile) -> dict[str, Any]:
-        return {name: getattr(profile, name).model_dump(exclude=set(drop)) for name in names}
 
-    return settings
+def _measured(profile: Profile) -> dict[str, Any]:
+    """What an evaluation depends on, beside the model: the questions, the sampling and the reward."""
+    questions = {"levels", "verbosity", "redundancy", "held_out_per_level"}
+    return profile.model_dump(include={"evaluation": True, "problems": questions, "rl": {"gamma"}})
 
 
 def rl_stage(objective: str, repetition: int) -> str:
@@ -145,34 +150,22 @@ def rl_stage(objective: str, repetition: int) -> str:
 
 def stages(profile: Profile) -> dict[str, Stage]:
     """Every stage that the profile asks for, in the order of the method."""
-    training = {"outputs": ("model", "metrics.jsonl"), "distributed": True}
-    world = ("problems",)
+    trained = ("model", "metrics.jsonl")
+    unseen = ("mix", "held_out_per_level")  # dials of the problems that only later stages look at
     result = [
-        Stage(
-            "base", _sections("base", "model", *world, drop=("mix", "held_out_per_level")), _base, **training
-        ),
-        Stage(
-            "distill",
-            _sections("distill", *world, drop=("mix", "held_out_per_level")),
-            _distill,
-            inputs=("base",),
-            outputs=("pairs",),
-        ),
-        Stage("sft", _sections("sft"), _sft, inputs=("base", "distill"), **training),
+        Stage("base", _settings("base", "model", "problems", without=unseen), _base, (), trained, True),
+        Stage("distill", _settings("distill", "problems", without=unseen), _distill, ("base",), ("pairs",)),
+        Stage("sft", _settings("sft"), _sft, ("base", "distill"), trained, True),
     ]
-    rl_settings = _sections("rl", *world, drop=("arms", "repetitions", "held_out_per_level"))
     sources = ["sft"]
+    rl = _settings("rl", "problems", without=("arms", "repetitions", "held_out_per_level"))
     for repetition in range(profile.rl.repetitions):
         for arm in profile.rl.arms:
-            name = rl_stage(arm, repetition)
-            sources.append(name)
-            result.append(Stage(name, rl_settings, _rl(arm, repetition), inputs=("sft",), **training))
+            sources.append(rl_stage(arm, repetition))
+            result.append(Stage(sources[-1], rl, _rl(arm, repetition), ("sft",), trained, True))
     for source in sources:
-        settings = _sections("evaluation", *world, drop=("mix",))
         compute = _evaluate(source)
-        result.append(
-            Stage(f"eval-{source}", settings, compute, inputs=(source,), outputs=("answers.jsonl",))
-        )
+        result.append(Stage(f"eval-{source}", _measured, compute, (source,), ("answers.jsonl",)))
     return {stage.name: stage for stage in result}
 
 

@@ -102,9 +102,8 @@ def band(
     *,
     name: str,
     color: str,
-    row=None,
-    col=None,
-    legend=True,
+    col: int | None = None,
+    legend: bool = True,
 ):
     """Add the mean of `runs` (runs, points) as a line and their range as a band.
 
@@ -112,15 +111,15 @@ def band(
     """
     runs = np.atleast_2d(runs)
     known = ~np.isnan(runs).all(axis=0)
-    x, runs = np.asarray(x)[known], runs[:, known]
+    points, runs = list(np.asarray(x)[known]), runs[:, known]
     low, mean, high = np.nanmin(runs, axis=0), np.nanmean(runs, axis=0), np.nanmax(runs, axis=0)
     where = {"row": 1, "col": col} if col else {}
     edges = go.Scatter(
-        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=faded(color), line={"width": 0},
-        hoverinfo="skip", showlegend=False, legendgroup=name, mode="lines",
+        x=[*points, *points[::-1]], y=[*high, *low[::-1]], mode="lines", line={"width": 0}, fill="toself",
+        fillcolor=faded(color), hoverinfo="skip", showlegend=False, legendgroup=name,
     )  # fmt: skip
     line = go.Scatter(
-        x=list(x),
+        x=points,
         y=list(mean),
         name=name,
         legendgroup=name,

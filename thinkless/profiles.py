@@ -225,19 +225,25 @@ def load_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profi
         raise ProfileError(_one_line(error, name)) from None
 
 
-def _read(name: str) -> dict[str, Any]:
+def _read(name: str, children: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not isinstance(name, str) or name in children:
+        raise ProfileError(
+            f"profile {children[-1]!r} cannot extend {name!r}: expected another profile's name"
+        )
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ProfileError(f"unknown profile {name!r}{_nearest(name, available_profiles())}") from None
+    except OSError as error:
+        raise ProfileError(f"cannot read profile {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"profile {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ProfileError(f"profile {path}: expected a mapping of sections, got {type(values).__name__}")
     values.setdefault("name", path.stem)
     if "extends" in values:
-        parent = _read(values.pop("extends"))
+        parent = _read(values.pop("extends"), (*children, name))
         for dotted, value in _flatten(values):
             _set(parent, dotted, value, name)
         return parent
@@ -256,7 +262,8 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
 
 def _set(values: dict[str, Any], dotted: str, value: Any, name: str):
     *sections, last = dotted.split(".")
-    known, target = Profile, values
+    known: type[_Section] = Profile
+    target = values
     for section in sections:
         field = known.model_fields.get(section)
         if field is None or not (
@@ -264,6 +271,8 @@ def _set(values: dict[str, Any], dotted: str, value: Any, name: str):
         ):
             raise ProfileError(f"profile {name!r} has no section {section!r}{_nearest(dotted, known_keys())}")
         known, target = field.annotation, target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ProfileError(f"profile {name!r}: {section} is {target!r}, expected a mapping of settings")
     if last not in known.model_fields:
         raise ProfileError(f"profile {name!r} has no setting {dotted!r}{_nearest(dotted, known_keys())}")
     target[last] = value

@@ -110,6 +110,7 @@ class DeGRPOTrainer(GRPOTrainer):
             )
             padding = (0, logits_to_keep - keep)
             logps.append(F.pad(part_logps, padding))
-            entropies.append(F.pad(part_entropies, padding) if part_entropies is not None else None)
+            if part_entropies is not None:
+                entropies.append(F.pad(part_entropies, padding))
         back = torch.argsort(order)
-        return torch.cat(logps)[back], torch.cat(entropies)[back] if entropies[0] is not None else None, None
+        return torch.cat(logps)[back], torch.cat(entropies)[back] if entropies else None, None

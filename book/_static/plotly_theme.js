@@ -26,7 +26,7 @@
     }
     const found = candidates.filter((path) => read(layout, path) === DEFAULT_LINE);
     (layout.shapes || []).forEach((shape, i) => {
-      if (read(shape, "line.color") === DEFAULT_LINE) found.push(`shapes[${i}].line.color`);
+      if ([undefined, DEFAULT_LINE].includes(read(shape, "line.color"))) found.push(`shapes[${i}].line.color`);
     });
     (layout.annotations || []).forEach((note, i) => {
       if (note.arrowcolor === DEFAULT_LINE) found.push(`annotations[${i}].arrowcolor`);

@@ -1,0 +1,50 @@
+# make book         run every chapter on the laptop profile, then build the book
+# make test         style, types, units, the smoke profile through every chapter, its book checked
+# make check-book   the tests of a built book, on what `make book` made
+# make lab          the chapters in JupyterLab
+# make clean        remove what was built and run (the environment stays; `rm -r .venv` removes it)
+
+PYTHON  ?= python3.11
+PROFILE ?= laptop
+SEED    ?= 0
+VENV    := .venv
+BIN     := $(VENV)/bin
+SMOKE   := _build/smoke
+
+# Two BLAS threads on a busy machine would otherwise spin while they wait for each other.
+export OMP_WAIT_POLICY = PASSIVE
+export GOMP_SPINCOUNT = 0
+
+.PHONY: book test check-book lab clean
+
+book: $(VENV)/ready
+	$(BIN)/python -m thinkless.book run --profile $(PROFILE) --seed $(SEED)
+	$(BIN)/python -m thinkless.book build
+
+test: $(VENV)/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	rm -rf $(SMOKE) && mkdir -p $(SMOKE) && cp -r _config.yml _toc.yml book notebooks $(SMOKE)
+	rm -rf $(SMOKE)/book/executed
+	$(BIN)/python -m thinkless.book run --profile smoke --root $(SMOKE)
+	$(BIN)/python -m thinkless.book build --root $(SMOKE)
+	THINKLESS_BOOK_HTML=$(SMOKE)/_build/html $(BIN)/python -m pytest
+
+check-book: $(VENV)/ready
+	$(BIN)/python -m pytest tests/test_built_book.py tests/test_browser.py
+
+lab: $(VENV)/ready
+	$(BIN)/jupyter lab notebooks
+
+# The last step leaves a mark, so that an interrupted installation is done again.
+$(VENV)/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+clean:
+	rm -rf _build book/executed runs .pytest_cache .ruff_cache .hypothesis

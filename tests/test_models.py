@@ -1,0 +1,70 @@
+"""Proves that tokenizer and model are what the trainings rely on: reproducible, isolated, round-tripping.
+
+Run: python -m pytest tests/test_models.py
+"""
+
+import pytest
+import torch
+from conftest import TINY
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
+
+from thinkless.models import EOS, PAD, UNKNOWN, build_model, build_tokenizer
+
+
+def test_ids_are_the_vocabulary_in_order_after_three_special_tokens():
+    tokenizer = build_tokenizer(["b", "a", "<tag>"])
+    assert tokenizer.get_vocab() == {PAD: 0, EOS: 1, UNKNOWN: 2, "b": 3, "a": 4, "<tag>": 5}
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
+
+
+def test_tags_win_over_their_characters():
+    tokenizer = build_tokenizer(["<tag>", "</tag>", *"<>/tag"])
+    assert tokenizer.tokenize("a<tag>t</tag>") == ["a", "<tag>", "t", "</tag>"]
+    assert tokenizer.tokenize("<<tag>>") == ["<", "<tag>", ">"]
+
+
+def test_an_unknown_character_is_one_unknown_token_and_not_dropped():
+    tokenizer = build_tokenizer("12")
+    assert tokenizer.encode("1x2 é", add_special_tokens=False) == [3, 2, 4, 2, 2]
+
+
+def test_prompts_are_padded_on_the_left():
+    batch = build_tokenizer("123")(["1", "123"], padding=True)
+    assert batch.input_ids == [[0, 0, 3], [3, 4, 5]]
+    assert batch.attention_mask == [[0, 0, 1], [1, 1, 1]]
+
+
+def test_the_model_is_the_size_asked_for(tokenizer):
+    model = build_model(tokenizer, **TINY)
+    assert isinstance(model, Qwen3ForCausalLM)
+    # V embeddings, tied; per layer four attention maps, three of the MLP, two norms of the layer and
+    # two of a head (queries, keys); a final norm
+    v, h, i, n = len(tokenizer), TINY["hidden_size"], TINY["intermediate_size"], TINY["layers"]
+    head = h // TINY["heads"]
+    expected = v * h + n * (4 * h * h + 3 * h * i + 2 * h + 2 * head) + h
+    assert sum(p.numel() for p in model.parameters()) == expected
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_the_initial_weights_have_the_deviation_asked_for(tokenizer):
+    weight = build_model(tokenizer, **{**TINY, "intermediate_size": 2000}).model.layers[0].mlp.up_proj.weight
+    assert weight.std().item() == pytest.approx(TINY["initializer_range"], rel=0.05)
+
+
+def test_the_seed_decides_the_weights_and_leaves_the_global_state_alone(tokenizer):
+    torch.manual_seed(0)
+    state = torch.random.get_rng_state()
+    first, again, other = (build_model(tokenizer, **{**TINY, "seed": seed}) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    weights = [torch.cat([p.flatten() for p in m.parameters()]) for m in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_model_and_tokenizer_survive_disk(tokenizer, model, tmp_path):
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    ids = AutoTokenizer.from_pretrained(tmp_path)("3+5=", return_tensors="pt").input_ids
+    assert torch.equal(loaded(ids).logits, model(ids).logits)

@@ -1,38 +1,25 @@
 """The built book in a real browser: nothing broken, nothing fetched, every figure drawn and readable.
 
-Drives Chromium over its DevTools protocol, with no browser driver to install or to keep in step.
-Every page is opened three times: light, dark, and at the width of a phone.
+Every page is opened in light and dark, on a laptop's screen and on a phone's. Needs a Chromium on the
+PATH; reads `_build/html`, or the folder named by THINKLESS_BOOK_HTML.
 """
 
 import functools
-import http.client
-import itertools
-import json
 import os
-import shutil
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-import websocket
 import yaml
+from chromium import CHROMIUM, Chromium, Tab, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = Path(os.environ.get("THINKLESS_BOOK_HTML") or ROOT / "_build" / "html").resolve()
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"]] + [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))),
-    None,
-)
-PATIENCE = 300
-"""Seconds after which a condition that has not come true is a failure. Never waited for in full."""
 
 pytestmark = [
     pytest.mark.browser,
@@ -44,115 +31,6 @@ pytestmark = [
     ),
 ]
 
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Poll until `condition` returns something true and return it."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {PATIENCE} s in vain for {what}")
-        time.sleep(0.05)
-    return value
-
-
-class Chromium:
-    """A headless browser with an empty profile that can resolve no name but 127.0.0.1."""
-
-    def __init__(self, folder: Path):
-        self.process = subprocess.Popen(
-            [
-                CHROMIUM,
-                "--headless=new",
-                "--no-sandbox",  # needed in containers; the pages are our own
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-                "--hide-scrollbars",
-                "--no-first-run",
-                "--remote-debugging-port=0",
-                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-                f"--user-data-dir={folder}",
-                "about:blank",
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        port_file = folder / "DevToolsActivePort"
-        wait_for(lambda: port_file.exists() and "\n" in port_file.read_text(), "Chromium to start")
-        self.port = int(port_file.read_text().split()[0])
-
-    def new_tab(self) -> "Tab":
-        """A new, empty tab."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        connection.request("PUT", "/json/new?about:blank")
-        return Tab(json.loads(connection.getresponse().read())["webSocketDebuggerUrl"])
-
-    def close(self):
-        """End the browser."""
-        self.process.terminate()
-        self.process.wait(timeout=PATIENCE)
-
-
-class Tab:
-    """One tab: send commands, collect events."""
-
-    def __init__(self, address: str):
-        self.socket = websocket.create_connection(address, timeout=PATIENCE, suppress_origin=True)
-        self.numbers = itertools.count(1)
-        self.events: list[dict] = []
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.send(f"{domain}.enable")
-
-    def send(self, method: str, **parameters) -> dict:
-        """Send a command and return its result; events that arrive meanwhile are kept."""
-        number = next(self.numbers)
-        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
-        while (message := json.loads(self.socket.recv())).get("id") != number:
-            self.events.append(message)
-        if "error" in message:
-            raise RuntimeError(f"{method}: {message['error']['message']}")
-        return message["result"]
-
-    def run(self, javascript: str) -> Any:
-        """Value of a JavaScript expression; promises are awaited."""
-        answer = self.send("Runtime.evaluate", expression=javascript, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in answer:
-            raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", javascript))
-        return answer["result"].get("value")
-
-    def named(self, *methods: str) -> Iterator[dict]:
-        """Parameters of the events seen so far that have one of these names."""
-        return (event["params"] for event in self.events if event["method"] in methods)
-
-    def open(self, address: str, theme: str, width: int, height: int = 900):
-        """Go to a page and wait until its formulas and figures are there."""
-        self.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
-        remember = f"for (const key of ['mode', 'theme']) localStorage.setItem(key, '{theme}')"
-        self.send(
-            "Page.addScriptToEvaluateOnNewDocument",
-            source=f"if (location.protocol === 'http:') {{ {remember} }}",
-        )
-        self.send("Page.navigate", url=address)
-        wait_for(lambda: self.run(f"location.href.startsWith({address!r}) && {READY}"), f"{address} to load")
-
-    def close(self):
-        """Close the tab."""
-        self.send("Page.close")
-        self.socket.close()
-
-
-READY = """(() => {
-  const formulas = [...document.querySelectorAll(".math")];
-  const plots = [...document.querySelectorAll(".plotly-graph-div")];
-  return document.readyState === "complete"
-    && formulas.every((formula) => formula.querySelector("mjx-container"))
-    && plots.every((plot) => plot._fullLayout && plot._bookLines);
-})()"""
 
 UNFOLD = """(() => {
   document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
@@ -229,7 +107,12 @@ class Visit:
     theme: str = ""
 
 
-VIEWS = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 390), "dark phone": ("dark", 390)}
+VIEWS = {
+    "light": ("light", 1280),
+    "dark": ("dark", 1280),
+    "phone": ("light", 390),
+    "dark phone": ("dark", 390),
+}
 """Theme and width in pixels."""
 
 
@@ -311,6 +194,11 @@ def external_requests(tab: Tab, server: str) -> list[str]:
     return [url for url in asked if not url.startswith((f"{server}/", "data:", "blob:", "about:"))]
 
 
+def source(page: str) -> str:
+    """The HTML of a page as it lies on disk."""
+    return (BOOK / f"{page}.html").read_text(encoding="utf-8")
+
+
 every_page = pytest.mark.parametrize("page", PAGES)
 every_view = pytest.mark.parametrize("view", VIEWS)
 
@@ -336,8 +224,7 @@ def test_page_wears_its_theme(visit, page, view):
 @every_page
 @every_view
 def test_every_figure_is_drawn_and_fills_its_column(visit, page, view):
-    source = (BOOK / f"{page}.html").read_text(encoding="utf-8")
-    assert len(visit(page, view).figures) == source.count('class="book-figure"')
+    assert len(visit(page, view).figures) == source(page).count('class="book-figure"')
     for figure in visit(page, view).figures:
         assert figure["marks"] > 0, f"nothing is drawn in: {figure['alt']}"
         assert figure["height"] > 100, f"flat: {figure['alt']}"
@@ -358,13 +245,12 @@ def test_page_does_not_scroll_sideways(visit, page, view):
 
 
 def test_switching_the_theme_repaints_the_figures(tab, server):
-    page = next((p for p in PAGES if "plotly-graph-div" in (BOOK / f"{p}.html").read_text(encoding="utf-8")), None)
-    if page is None:
-        pytest.skip("no page has a figure")
+    page = next(page for page in PAGES if 'class="book-figure"' in source(page))
     tab.open(f"{server}/{page}.html", "light", 1280)
     color = "getComputedStyle(document.querySelector('.book-figure .xtick text')).fill"
     before = tab.run(color)
-    switch = "[...document.querySelectorAll('.theme-switch-button')].find((button) => button.checkVisibility()).click()"
+    buttons = "[...document.querySelectorAll('.theme-switch-button')]"
+    switch = f"{buttons}.find((button) => button.checkVisibility()).click()"
     for _ in range(3):  # the switch goes round: light, dark, as the system says
         if tab.run("document.documentElement.dataset.theme") == "dark":
             break

@@ -109,7 +109,8 @@ def test_internal_links_lead_somewhere(page):
             parts = urlsplit(address)
             if is_external(address) or parts.scheme or address in ("", "#"):
                 continue
-            target = (BOOK / f"{page}.html").parent / unquote(parts.path) if parts.path else BOOK / f"{page}.html"
+            here = BOOK / f"{page}.html"
+            target = here.parent / unquote(parts.path) if parts.path else here
             if not target.exists() or (parts.fragment and not has_anchor(target, unquote(parts.fragment))):
                 broken.append(address)
     assert not broken
@@ -152,7 +153,8 @@ def test_downloaded_notebook_names_no_place_on_the_machine_that_ran_it(chapter):
 def machine_paths(text: str) -> list[str]:
     """Absolute paths in `text`: usual places of people and temporary files, and this machine's own."""
     usual = r"(?:home|root|tmp|Users|private|var/folders|mnt|opt|usr/lib|usr/local)/"
-    own = {re.escape(str(Path(place))) for place in (ROOT, Path.home(), sys.prefix) if len(str(place)) > 1}
+    places = {str(ROOT), str(Path.home())} | ({sys.prefix} if sys.prefix != sys.base_prefix else set())
+    own = {re.escape(place) for place in places if len(place) > 1}
     pattern = rf"(?<![\w.:/~-])(?:/{usual}|(?:{'|'.join(sorted(own))})(?![\w-]))[^\s\"'<>&]*"
     return re.findall(pattern, text)
 

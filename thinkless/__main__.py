@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 import sys
+import threading
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -14,8 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
     stage.add_argument("name")
     add_run_options(stage)
     stage.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)  # one of several processes
+    stage.add_argument("--owned", action="store_true", help=argparse.SUPPRESS)  # see end_with_owner
     options = parser.parse_args(arguments)
 
+    if options.owned:
+        end_with_owner()
     from thinkless.pipeline import pipeline
     from thinkless.profiles import ProfileError
     from thinkless.stages import StageError, fail
@@ -29,6 +34,17 @@ def main(arguments: list[str] | None = None) -> int:
     except (ProfileError, StageError) as error:
         return fail(error)
     return 0
+
+
+def end_with_owner():
+    """End this process when the process at the other end of its standard input does: a run that was
+    killed must not leave workers behind that go on writing."""
+
+    def watch():
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def add_run_options(parser: argparse.ArgumentParser):

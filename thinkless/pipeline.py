@@ -150,7 +150,7 @@ def rl_stage(objective: str, repetition: int) -> str:
 
 def stages(profile: Profile) -> dict[str, Stage]:
     """Every stage that the profile asks for, in the order of the method."""
-    trained = ("model", "metrics.jsonl")
+    trained = ("model",)
     unseen = ("mix", "held_out_per_level")  # dials of the problems that only later stages look at
     result = [
         Stage("base", _settings("base", "model", "problems", without=unseen), _base, (), trained, True),

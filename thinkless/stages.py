@@ -12,11 +12,8 @@ last, so that its existence means the rest is complete. `Runner.run` then
 What a stage computes is none of this file's business: see `pipeline.py`.
 """
 
-import hashlib
 import json
 import os
-import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -24,21 +21,32 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from thinkless.profiles import Profile
+from thinkless.records import (
+    StageError,
+    commit,
+    digest,
+    digest_file,
+    digest_files,
+    hardware,
+    read_json,
+    usage,
+    versions,
+    write_json,
+)
 
-MANIFEST, BEGUN, METRICS, ARCHIVE = "manifest.json", "begun.json", "metrics.jsonl", ".archive"
-RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy")
-
-
-class StageError(RuntimeError):
-    """A stage cannot run or be trusted; the message is one line that names the way out."""
+MANIFEST, BEGUN, ARCHIVE = "manifest.json", "begun.json", ".archive"
+ACCELERATE_LAUNCH = (
+    *("-m", "accelerate.commands.launch", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no"),
+)
+LOCK_PATIENCE = 5
+"""Seconds to wait for a stage's lock: a killed run's workers notice within two."""
 
 
 @dataclass(frozen=True)
@@ -65,91 +73,6 @@ class Run:
     folder: Path
     inputs: dict[str, Path]
     """Folder of each input stage, by stage name."""
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from disk. Raises StageError naming the folder to delete if it is damaged."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError(f"expected an object, got {type(value).__name__}")
-        return value
-    except (ValueError, OSError) as error:
-        raise StageError(
-            f"{path} is damaged ({error}): delete the folder {path.parent} to run the stage again"
-        ) from None
-
-
-def write_json(path: Path, value: dict[str, Any]):
-    """Writes under another name first, so that `path` is complete or absent."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, default=str)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's `metrics.jsonl`, oldest first; a last line cut off by a kill is left out."""
-    path = folder / METRICS
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _digest_files(folder: Path, outputs: Sequence[str]) -> dict[str, str]:
-    digests = {}
-    for output in outputs:
-        for path in sorted((folder / output).rglob("*") if (folder / output).is_dir() else [folder / output]):
-            if path.is_file():
-                digests[path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return digests
-
-
-@cache
-def _commit() -> str:
-    """The package's git commit, with "+" if its files differ from it; "unknown" outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "."], capture_output=True, text=True, check=True
-        ).stdout
-        return commit[:12] + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _hardware() -> dict[str, Any]:
-    import torch
-
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory / 2**30),
-        "gpus": gpus,
-    }
-
-
-def _usage() -> tuple[float, float]:
-    """CPU seconds of this process and its finished children, and their peak memory in MiB."""
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    return seconds, max(own.ru_maxrss, children.ru_maxrss) / 1024
 
 
 class Runner:
@@ -186,12 +109,12 @@ class Runner:
         stage = self.stages[name]
         inputs = {upstream: self.manifest(upstream)["files"] for upstream in stage.inputs}
         settings = json.loads(json.dumps(stage.settings(self.profile), default=str))
-        return _digest([name, settings, self.seed, inputs])
+        return digest([name, settings, self.seed, inputs])
 
     def is_done(self, name: str) -> bool:
         """Whether the stage and all its inputs are finished for exactly these settings.
 
-        Raises StageError for a damaged manifest, or one whose files have since gone missing.
+        Raises StageError for a damaged manifest, or a file that changed or went missing since.
         """
         stage, folder = self.stages[name], self.folder(name)
         if not all(self.is_done(upstream) for upstream in stage.inputs) or not (folder / MANIFEST).exists():
@@ -205,11 +128,13 @@ class Runner:
             ) from None
         if key != self.key(name):
             return False
-        gone = [file for file in files if not (folder / file).is_file()]
-        if gone:
-            raise StageError(
-                f"stage {name} lost its file {gone[0]}: delete the folder {folder} to run it again"
-            )
+        for file, expected in files.items():
+            if digest_file(folder / file) != expected:
+                state = "changed" if (folder / file).exists() else "is gone"
+                raise StageError(
+                    f"{folder / file} {state} since stage {name} wrote it: delete the folder {folder} "
+                    "to run the stage again"
+                )
         return True
 
     def run(self, name: str) -> Path:
@@ -221,15 +146,17 @@ class Runner:
             return folder
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / f".{name}.lock", timeout=0):
+            with FileLock(self.root / f".{name}.lock", timeout=LOCK_PATIENCE):
                 self._prepare(name)
                 self._execute(name)
         except Timeout:
             raise StageError(f"stage {name} is already running in another process ({folder})") from None
         except OSError as error:
+            if error.errno is None:  # not the disk: Transformers raises OSError for folders it cannot read
+                raise StageError(f"stage {name} failed: {error}") from error
             raise StageError(
-                f"cannot write to {error.filename or folder}: {error.strerror or error}; choose another "
-                "runs_dir or free some space"
+                f"cannot write to {error.filename or folder} ({error.strerror}): choose another runs_dir "
+                "or free some space; what was finished is kept"
             ) from None
         return folder
 
@@ -254,13 +181,7 @@ class Runner:
                 while waiting and len(running) < self.profile.launch.workers:
                     name = waiting.pop(0)
                     self.root.mkdir(parents=True, exist_ok=True)
-                    with (self.root / f".{name}.log").open("w") as log:
-                        running[name] = subprocess.Popen(
-                            self.command(name),
-                            stdout=log,
-                            stderr=log,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"},
-                        )
+                    running[name] = self._start(name, self.command(name), OMP_NUM_THREADS="1")
                 time.sleep(1)
                 on_progress()
                 for name in [name for name, process in running.items() if process.poll() is not None]:
@@ -270,6 +191,17 @@ class Runner:
                 process.terminate()
             for process in running.values():
                 process.wait()
+
+    def _start(self, name: str, command: list[str], **environment: str) -> subprocess.Popen:
+        """A process that writes to the stage's log and ends when this process does."""
+        with (self.root / f".{name}.log").open("w") as log:
+            return subprocess.Popen(
+                [*command, "--owned"],
+                stdin=subprocess.PIPE,  # closes when this process ends, however it ends
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment},
+            )
 
     def _check_exit(self, name: str, returncode: int):
         if returncode:
@@ -302,25 +234,15 @@ class Runner:
         folder, stage = self.folder(name), self.stages[name]
         if (folder / MANIFEST).exists():  # it came back from the archive
             return
-        started, (cpu_before, _) = time.perf_counter(), _usage()
+        started, (cpu_before, _) = time.perf_counter(), usage()
         processes = self.profile.launch.processes
         if stage.distributed and processes > 1 and self.command is not None:
-            launch = [
-                "-m",
-                "accelerate.commands.launch",
-                "--num_processes",
-                str(processes),
-                "--num_machines",
-                "1",
-            ]
-            launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
             python, *arguments = self.command(name)
-            with (self.root / f".{name}.log").open("w") as log:
-                rank = subprocess.run([python, *launch, *arguments, "--rank"], stdout=log, stderr=log)
-            self._check_exit(name, rank.returncode)
+            launch = [python, *ACCELERATE_LAUNCH, "--num_processes", str(processes)]
+            self._check_exit(name, self._start(name, [*launch, *arguments, "--rank"]).wait())
         else:
             self.compute(name)
-        cpu, memory = _usage()
+        cpu, memory = usage()
         missing = [output for output in stage.outputs if not (folder / output).exists()]
         if missing:
             raise StageError(f"stage {name} ended without writing {', '.join(missing)} in {folder}")
@@ -330,16 +252,15 @@ class Runner:
                 "stage": name,
                 "profile": self.profile.name,
                 "key": self.key(name),
-                "profile_hash": _digest(self.profile.model_dump()),
+                "profile_hash": digest(self.profile.model_dump()),
                 "settings": stage.settings(self.profile),
                 "seed": self.seed,
                 "inputs": {upstream: self.manifest(upstream)["key"] for upstream in stage.inputs},
-                "files": _digest_files(folder, stage.outputs),
+                "files": digest_files(folder, stage.outputs),
                 "metrics": read_json(folder / "result.json"),
-                "commit": _commit(),
-                "versions": {"python": platform.python_version()}
-                | {p: metadata.version(p) for p in RECORDED_PACKAGES},
-                "hardware": _hardware(),
+                "commit": commit(),
+                "versions": versions(),
+                "hardware": hardware(),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(time.perf_counter() - started, 1),
                 "cpu_seconds": round(cpu - cpu_before, 1),

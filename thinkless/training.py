@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 from trl import SFTConfig, SFTTrainer
 
 from thinkless.profiles import RL, SFT, Base, Optimizer
+from thinkless.records import METRICS, StageError, read_metrics
 from thinkless.rewards import ModeReward
-from thinkless.stages import METRICS, StageError, read_metrics
 from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer
 
 

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.book,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (Debian: apt install chromium)"),
     pytest.mark.skipif(
-        "THINKLESS_BOOK_HTML" not in os.environ and not BOOK.is_dir(),
+        not os.environ.get("THINKLESS_BOOK_HTML") and not BOOK.is_dir(),
         reason="the book is not built: run `make book`, or set THINKLESS_BOOK_HTML to its folder",
     ),
 ]
@@ -66,7 +66,7 @@ CONTRAST = """(() => {
     }
     return [255, 255, 255];
   };
-  const texts = ".xtick text, .ytick text, .gtitle, .xtitle, .ytitle, [class$=title] text, .legendtext, .cbaxis text, .annotation text";
+  const texts = ".xtick text, .ytick text, [class*=title], .legendtext, .cbaxis text, .annotation text";
   const figure = [...document.querySelectorAll(".book-figure")].flatMap((box) =>
     [...box.querySelectorAll(texts)].map((text) => [text, getComputedStyle(text).fill, background(box)]));
   const cells = [...document.querySelectorAll(".cell_output table :is(th, td)")].map((cell) =>
@@ -76,16 +76,35 @@ CONTRAST = """(() => {
     .filter((one) => one.text.trim() && one.ratio < 4.5);
 })()"""
 
+CROWDED = """[...document.querySelectorAll(".book-figure")].flatMap((figure) => {
+  const frame = figure.getBoundingClientRect();
+  const texts = [...figure.querySelectorAll("text[class*=title], .legendtext, .annotation text, .cbaxis text")]
+    .filter((text) => text.textContent.trim())
+    .map((text) => ({text: text.textContent, box: text.getBoundingClientRect()}));
+  const overlap = (a, b) =>
+    Math.max(0, Math.min(a.right, b.right) - Math.max(a.left, b.left)) *
+    Math.max(0, Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top));
+  const area = (box) => box.width * box.height;
+  const cut = texts.filter(({box}) => box.left < frame.left - 2 || box.right > frame.right + 2
+    || box.top < frame.top - 2 || box.bottom > frame.bottom + 2).map(({text}) => `cut off: ${text}`);
+  const covered = texts.flatMap((one, i) => texts.slice(i + 1)
+    .filter((other) => overlap(one.box, other.box) > 0.15 * Math.min(area(one.box), area(other.box)))
+    .map((other) => `one over the other: ${one.text} | ${other.text}`));
+  return [...cut, ...covered];
+})"""
+
 TOO_WIDE = """((width) => {
+  const right = (element) => element.getBoundingClientRect().right;
   const scrolls = (element) => {
     for (let at = element; at && at !== document.body; at = at.parentElement) {
-      if (["auto", "scroll"].includes(getComputedStyle(at).overflowX) && at.getBoundingClientRect().right <= width + 1) return true;
+      const overflow = getComputedStyle(at).overflowX;
+      if (["auto", "scroll"].includes(overflow) && right(at) <= width + 1) return true;
     }
     return false;
   };
   return [...document.querySelectorAll("article *")]
     .filter((element) => !element.closest("svg svg, mjx-assistive-mml, .visually-hidden"))
-    .filter((element) => element.getBoundingClientRect().right > width + 1 && !scrolls(element))
+    .filter((element) => right(element) > width + 1 && !scrolls(element))
     .map((element) => element.outerHTML.slice(0, 120));
 })"""
 
@@ -101,6 +120,10 @@ class Visit:
     figures: list[dict] = field(default_factory=list)
     faint: list[dict] = field(default_factory=list)
     """Texts of figures and tables whose contrast with the page is under 4.5."""
+    crowded: list[str] = field(default_factory=list)
+    """Titles, legends and notes of figures that are cut off or lie on each other."""
+    malformed: int = 0
+    """Formulas that MathJax could not read."""
     too_wide: list[str] = field(default_factory=list)
     """Elements that stick out of the page and do not scroll in a box of their own."""
     page_width: int = 0
@@ -162,6 +185,8 @@ def visit(chromium, server) -> Callable[[str, str], Visit]:
             external=external_requests(tab, server),
             figures=tab.run(FIGURES),
             faint=tab.run(CONTRAST),
+            crowded=tab.run(CROWDED),
+            malformed=tab.run("document.querySelectorAll('[data-mml-node=merror]').length"),
             too_wide=tab.run(f"{TOO_WIDE}({width})"),
             page_width=tab.run("document.documentElement.scrollWidth"),
             theme=tab.run("document.documentElement.dataset.theme"),
@@ -235,6 +260,17 @@ def test_every_figure_is_drawn_and_fills_its_column(visit, page, view):
 @every_view
 def test_figures_and_tables_have_contrast(visit, page, view):
     assert visit(page, view).faint == []
+
+
+@every_page
+@every_view
+def test_words_of_a_figure_are_whole_and_apart(visit, page, view):
+    assert visit(page, view).crowded == []
+
+
+@every_page
+def test_formulas_are_well_formed(visit, page):
+    assert visit(page, "light").malformed == 0
 
 
 @every_page

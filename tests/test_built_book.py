@@ -24,7 +24,7 @@ CHAPTERS = [page for page in PAGES if "/executed/" in page]
 pytestmark = [
     pytest.mark.book,
     pytest.mark.skipif(
-        "THINKLESS_BOOK_HTML" not in os.environ and not BOOK.is_dir(),
+        not os.environ.get("THINKLESS_BOOK_HTML") and not BOOK.is_dir(),
         reason="the book is not built: run `make book`, or set THINKLESS_BOOK_HTML to its folder",
     ),
 ]
@@ -138,6 +138,16 @@ def test_every_figure_has_a_text_alternative(page):
     )
     assert not [image for image in soup.find_all("img") if not image.get("alt", "").strip()]
     assert not [tag for tag in soup.select("[role=img]") if not tag.get("aria-label", "").strip()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_formula_is_left_as_source(page):
+    article = BeautifulSoup(str(parse(page).article), "html.parser")
+    for tag in article.select("pre, code, script, style, .math"):
+        tag.decompose()
+    assert re.findall(r"\\[A-Za-z]{2,}|\$\$", article.get_text()) == [], (
+        "write $...$ and $$...$$, not \\[...\\]"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)

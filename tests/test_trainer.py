@@ -99,7 +99,7 @@ def hand_made(model, tokenizer):
         [tokenizer.encode(text, add_special_tokens=False) for text in texts] for texts in (PROMPTS, COMPLETIONS)
     )
     assert [len(completion) for completion in completions] == LENGTHS
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(6)
     with torch.no_grad():
         logps = padded(own_logps(model, prompts, completions))
     old, ref = (logps + 0.3 * torch.randn(logps.shape, generator=generator) for _ in range(2))

@@ -66,7 +66,7 @@ CONTRAST = """(() => {
     }
     return [255, 255, 255];
   };
-  const texts = ".xtick text, .ytick text, [class*=title], .legendtext, .cbaxis text, .annotation text";
+  const texts = ".xtick text, .ytick text, text[class*=title], .legendtext, .cbaxis text, .annotation text";
   const figure = [...document.querySelectorAll(".book-figure")].flatMap((box) =>
     [...box.querySelectorAll(texts)].map((text) => [text, getComputedStyle(text).fill, background(box)]));
   const cells = [...document.querySelectorAll(".cell_output table :is(th, td)")].map((cell) =>
@@ -78,7 +78,8 @@ CONTRAST = """(() => {
 
 CROWDED = """[...document.querySelectorAll(".book-figure")].flatMap((figure) => {
   const frame = figure.getBoundingClientRect();
-  const texts = [...figure.querySelectorAll("text[class*=title], .legendtext, .annotation text, .cbaxis text")]
+  const words = "text[class*=title], .legendtext, .annotation text, .cbaxis text";
+  const texts = [...figure.querySelectorAll(words)]
     .filter((text) => text.textContent.trim())
     .map((text) => ({text: text.textContent, box: text.getBoundingClientRect()}));
   const overlap = (a, b) =>

@@ -156,7 +156,11 @@ def test_redundancy_leaves_short_answers_alone():
 @pytest.mark.parametrize("levels", [1, 3, 8])
 def test_size_is_the_number_of_levels(levels):
     world = ChainWorld(levels=levels)
-    for rows in (draw_problems(world, 400, seed=0), held_out_problems(world, 3, seed=0), textbook(world, 400, seed=0)):
+    for rows in (
+        draw_problems(world, 400, seed=0),
+        held_out_problems(world, 3, seed=0),
+        textbook(world, 400, seed=0),
+    ):
         assert set(rows["level"]) == set(range(1, levels + 1))
 
 
@@ -261,7 +265,9 @@ def test_columns():
 
 def test_one_token_per_vocabulary_entry():
     tokenizer = build_tokenizer(VOCABULARY)
-    assert tokenizer.encode("".join(VOCABULARY), add_special_tokens=False) == list(range(3, 3 + len(VOCABULARY)))
+    assert tokenizer.encode("".join(VOCABULARY), add_special_tokens=False) == list(
+        range(3, 3 + len(VOCABULARY))
+    )
 
 
 @given(questions(), st.sampled_from(sorted(CUES)), st.sampled_from(sorted(VERBOSITY)))

@@ -44,8 +44,12 @@ def pairs(teachers):
 
 def test_one_row_per_problem_with_its_columns(pairs):
     assert len(pairs) == 3
-    assert [pairs[name] for name in PROBLEMS.column_names] == [PROBLEMS[name] for name in PROBLEMS.column_names]
-    answers = {f"{mode.label}_{what}" for mode in Mode for what in ("response", "correct", "tokens", "finished")}
+    assert [pairs[name] for name in PROBLEMS.column_names] == [
+        PROBLEMS[name] for name in PROBLEMS.column_names
+    ]
+    answers = {
+        f"{mode.label}_{what}" for mode in Mode for what in ("response", "correct", "tokens", "finished")
+    }
     assert set(pairs.column_names) == {*PROBLEMS.column_names, *answers}
 
 
@@ -70,7 +74,9 @@ def test_tokens_count_everything_generated(pairs):
 
 def test_pairs_are_kept_only_if_both_ended(pairs):
     assert list(keep_finished(pairs)["prompt"]) == ["3+5=", "4+4="]
-    only_short_unfinished = pairs.remove_columns("short_finished").add_column("short_finished", [False, True, True])
+    only_short_unfinished = pairs.remove_columns("short_finished").add_column(
+        "short_finished", [False, True, True]
+    )
     assert list(keep_finished(only_short_unfinished)["prompt"]) == ["4+4="]
 
 

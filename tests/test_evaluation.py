@@ -66,7 +66,12 @@ def test_routers_by_hand(report):
             "reward": {"model": 0 / 5, "always short": 1 / 5, "always think": 1 / 5},
         }
     )
-    expected.loc["oracle by level"] = [3 / 5, 4 / 5, 66 / 5, 2 / 5]  # tokens 3 3 20 20 20, reward 1 1 .5 -1 .5
+    expected.loc["oracle by level"] = [
+        3 / 5,
+        4 / 5,
+        66 / 5,
+        2 / 5,
+    ]  # tokens 3 3 20 20 20, reward 1 1 .5 -1 .5
     expected.loc["oracle by question"] = [2 / 5, 1, 50 / 5, 4 / 5]  # tokens 3 3 20 4 20, reward 1 1 .5 1 .5
     pd.testing.assert_frame_equal(report.routers(), expected)
     assert report.regret == pytest.approx(2 / 5 - 0)
@@ -85,7 +90,12 @@ def test_by_mode_by_hand(report):
     table = report.by_mode()
     assert table.loc["short"].to_dict() == {"share": 0.4, "answers": 2, "accuracy": 0.5, "tokens": 3.5}
     assert table.loc["think"].to_dict() == {"share": 0.4, "answers": 2, "accuracy": 1.0, "tokens": 15.0}
-    assert table[table.index.isna()].iloc[0].to_dict() == {"share": 0.2, "answers": 1, "accuracy": 0, "tokens": 2}
+    assert table[table.index.isna()].iloc[0].to_dict() == {
+        "share": 0.2,
+        "answers": 1,
+        "accuracy": 0,
+        "tokens": 2,
+    }
 
 
 def test_summary_by_hand(report):
@@ -118,7 +128,12 @@ def test_the_oracle_by_question_averages_over_samples():
     rows = [row(0, 1, "short", ("short", right, 3)) for right in (True, False)]
     rows += [row(0, 1, "think", ("think", True, 9))] * 2 + [row(0, 1, "free", ("short", True, 3))] * 2
     routers = Report(pd.DataFrame(rows), gamma=0.5).routers()
-    assert routers.loc["oracle by question"].to_dict() == {"think rate": 1, "accuracy": 1, "tokens": 9, "reward": 0.5}
+    assert routers.loc["oracle by question"].to_dict() == {
+        "think rate": 1,
+        "accuracy": 1,
+        "tokens": 9,
+        "reward": 0.5,
+    }
 
 
 def test_a_report_survives_disk(report, tmp_path):
@@ -175,7 +190,9 @@ def test_evaluation_by_hand(generator):
     assert report.answers["prompt"].tolist() == list(PROBLEMS["prompt"]) * 3
     assert report.answers["text"][1] == "<think>3+6=9;</think>9"
     # three short lines against one think line, and the reverse
-    assert report.setting("free")["think_probability"].tolist() == pytest.approx([1 / 4, 3 / 4, 1 / 4], abs=0.02)
+    assert report.setting("free")["think_probability"].tolist() == pytest.approx(
+        [1 / 4, 3 / 4, 1 / 4], abs=0.02
+    )
 
 
 def test_a_bias_moves_the_free_answers_only(generator):
@@ -222,7 +239,9 @@ def test_bootstrap_interval_of_a_mean_is_the_normal_one():
 def test_bootstrap_resamples_rows_together():
     """A statistic of two columns: their correlation is exactly 1 in every resample."""
     values = np.arange(10.0)
-    low, high = bootstrap_interval(np.stack([values, 3 * values], axis=1), lambda v: np.corrcoef(v.T)[0, 1], draws=50)
+    low, high = bootstrap_interval(
+        np.stack([values, 3 * values], axis=1), lambda v: np.corrcoef(v.T)[0, 1], draws=50
+    )
     assert (low, high) == (pytest.approx(1), pytest.approx(1))
 
 

@@ -192,7 +192,9 @@ def test_a_completion_is_a_value():
     "settings", [{"n": 0}, {"max_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}]
 )
 def test_impossible_settings_are_named(generator, settings):
-    with pytest.raises(ValueError, match=r"expected n >= 1, max_tokens >= 1, temperature >= 0 and 0 < top_p <= 1"):
+    with pytest.raises(
+        ValueError, match=r"expected n >= 1, max_tokens >= 1, temperature >= 0 and 0 < top_p <= 1"
+    ):
         generator.generate(PROMPTS, **{"max_tokens": 4, **settings})
 
 

@@ -101,7 +101,24 @@ def test_anything_but_strings_is_the_callers_mistake(response, answer):
 
 
 fragments = st.sampled_from(
-    ["\\boxed{", "}", "{", "####", "=", "\\frac", "^", "\\sqrt", "<think>", "</think>", "\n", "1", "9", "x", ",", "\\"]
+    [
+        "\\boxed{",
+        "}",
+        "{",
+        "####",
+        "=",
+        "\\frac",
+        "^",
+        "\\sqrt",
+        "<think>",
+        "</think>",
+        "\n",
+        "1",
+        "9",
+        "x",
+        ",",
+        "\\",
+    ]
 )
 
 

@@ -63,7 +63,9 @@ def upward_imports(package: Path, layers: list[set[str]]) -> list[str]:
     wrong = []
     for module, path in modules(package).items():
         own = {name.removeprefix("thinkless.") for name in imports(path) if name.startswith("thinkless.")}
-        wrong += [f"{module} imports {name}" for name in own & set(layer) if layer[name] >= layer.get(module, -1)]
+        wrong += [
+            f"{module} imports {name}" for name in own & set(layer) if layer[name] >= layer.get(module, -1)
+        ]
     return sorted(wrong)
 
 
@@ -79,7 +81,9 @@ def test_an_upward_import_is_found(tmp_path):
     """The test above can fail: on an import upward, sideways, inside a function, or of a submodule."""
     (tmp_path / "problems").mkdir()
     (tmp_path / "modes.py").write_text("def f():\n    from thinkless import pipeline\n")
-    (tmp_path / "rewards.py").write_text("from thinkless.generation import Generator\nimport thinkless.modes\n")
+    (tmp_path / "rewards.py").write_text(
+        "from thinkless.generation import Generator\nimport thinkless.modes\n"
+    )
     (tmp_path / "problems" / "chain.py").write_text("import thinkless.grading\n")
     assert upward_imports(tmp_path, LAYERS) == [
         "modes imports pipeline",
@@ -95,13 +99,17 @@ def test_libraries_that_a_module_does_without(module):
         name.partition(".")[0]
         for node in tree.body
         if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+        for name in (
+            [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        )
     }
     assert not top_level & KNOWS_NOTHING_OF[module]
 
 
 def test_a_grading_worker_starts_without_torch():
     """It imports this module in every new process, so what that pulls in is paid at every restart."""
-    code = "import thinkless.grading, sys; print(*sorted({'torch', 'transformers', 'trl'} & set(sys.modules)))"
+    code = (
+        "import thinkless.grading, sys; print(*sorted({'torch', 'transformers', 'trl'} & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""

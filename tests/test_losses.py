@@ -21,7 +21,10 @@ checked = jaxtyped(typechecker=beartype)
 
 @checked
 def clipped_surrogate(
-    logps: Float[Tensor, "b t"], old: Float[Tensor, "b t"], advantages: Float[Tensor, " b"], epsilon: float = 0.2
+    logps: Float[Tensor, "b t"],
+    old: Float[Tensor, "b t"],
+    advantages: Float[Tensor, " b"],
+    epsilon: float = 0.2,
 ) -> Float[Tensor, "b t"]:
     """The package's functions with their shapes checked at every call of these tests."""
     return losses.clipped_surrogate(logps, old, advantages, epsilon)
@@ -41,7 +44,9 @@ def loss_of(
     mask: Shaped[Tensor, "b t"],
     **settings,
 ) -> Float[Tensor, ""]:
-    return {"grpo": losses.grpo_loss, "degrpo": losses.degrpo_loss}[name](logps, old, advantages, mask, **settings)
+    return {"grpo": losses.grpo_loss, "degrpo": losses.degrpo_loss}[name](
+        logps, old, advantages, mask, **settings
+    )
 
 
 def settings_of(name: str, alpha: float = 0.3) -> dict[str, float]:

@@ -94,7 +94,9 @@ def _token_mean(terms, mask, alpha, max_length):
 
 def _degrpo(terms, mask, alpha, max_length):
     rest = [row[1:][m[1:] > 0] for row, m in zip(terms, mask, strict=True)]
-    return torch.stack([alpha * row[0] + r.sum() / max(len(r), 1) for row, r in zip(terms, rest, strict=True)]).mean()
+    return torch.stack(
+        [alpha * row[0] + r.sum() / max(len(r), 1) for row, r in zip(terms, rest, strict=True)]
+    ).mean()
 
 
 def _degrpo_token_mean(terms, mask, alpha, max_length):
@@ -170,7 +172,9 @@ def test_micro_batches_change_nothing_when_counts_span_the_step(batch, objective
     advantages, mask, _ = batch
     cut = data.draw(st.integers(0, len(mask)))
     counts = {"mean_length": mask.sum() / len(mask), "max_length": 9}
-    parts = [token_advantages(advantages[s], mask[s], objective, **counts) for s in (slice(cut), slice(cut, None))]
+    parts = [
+        token_advantages(advantages[s], mask[s], objective, **counts) for s in (slice(cut), slice(cut, None))
+    ]
     torch.testing.assert_close(torch.cat(parts), token_advantages(advantages, mask, objective, max_length=9))
 
 
@@ -292,9 +296,7 @@ def test_an_unknown_scale_is_refused():
 def test_control_share_by_hand():
     # Under the sequence mean each row's tokens weigh 1/T. Row 1: |1|/2 control of |1|/2 + |1|/2.
     # Row 2: 3/4 control of 4 * 3/4. Share (0.5 + 0.75) / (1 + 3) = 0.3125.
-    torch.testing.assert_close(
-        share(token_advantages(ADVANTAGES, MASK, "grpo"), MASK), torch.tensor(0.3125)
-    )
+    torch.testing.assert_close(share(token_advantages(ADVANTAGES, MASK, "grpo"), MASK), torch.tensor(0.3125))
 
 
 @given(st.integers(2, 40), st.floats(0.01, 3))
@@ -340,7 +342,10 @@ def test_on_one_question_the_sign_is_the_decision_rule(p, think, short, weight, 
     """Think pays iff p_short < (1 - gamma/2) p_think, whatever the weights."""
     margin = (1 - gamma / 2) * think - short
     gradient = expected_mode_gradient(
-        torch.tensor(p), (torch.tensor(think), torch.tensor(short)), (torch.tensor(weight), torch.tensor(1.0)), gamma
+        torch.tensor(p),
+        (torch.tensor(think), torch.tensor(short)),
+        (torch.tensor(weight), torch.tensor(1.0)),
+        gamma,
     ).item()
     assert abs(margin) < 1e-5 or (gradient > 0) == (margin > 0)
 

@@ -99,7 +99,9 @@ def test_an_unknown_setting(overrides, nearest):
     assert message.startswith("profile 'smoke' has no setting")
 
 
-@pytest.mark.parametrize("overrides", [{"lr.alpha": 1.0}, {"lr": {"alpha": 1.0}}, {"rl.alpha.x": 1}, {"name.x": 1}])
+@pytest.mark.parametrize(
+    "overrides", [{"lr.alpha": 1.0}, {"lr": {"alpha": 1.0}}, {"rl.alpha.x": 1}, {"name.x": 1}]
+)
 def test_an_unknown_section(overrides):
     assert "has no section" in message_of(overrides=overrides)
 

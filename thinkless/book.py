@@ -67,7 +67,10 @@ def executed(notebook: Path) -> Path:
 
 def _parameters(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters to inject. Raises BookError if the notebook does not declare one of them."""
-    declared = papermill.inspect_notebook(str(notebook))
+    try:
+        declared = papermill.inspect_notebook(str(notebook))
+    except ValueError as error:  # no notebook at all, or one without a language
+        raise BookError(f"{notebook.name} is not a Python notebook: {error}") from None
     for name in options:
         if name not in declared:
             raise BookError(

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 from IPython.display import DisplayHandle, display
 from plotly.io._base_renderers import MimetypeRenderer
 from plotly.subplots import make_subplots
+
+from thinkless.evaluation import Report, bootstrap_interval
 
 THINK, SHORT, NEUTRAL = "#d9730d", "#2e86c1", "#7f8c8d"
 """Colours of the two modes, and of everything that is neither."""
@@ -158,6 +161,55 @@ def arm_panels(panels: Mapping[str, Mapping[str, np.ndarray]]) -> go.Figure:
             band(figure, steps, runs, name=name, color=color, col=column, legend=column == 1)
     figure.update_xaxes(title_text="RL step")
     figure.update_layout(legend={"y": 1.12}, margin={"t": 90})
+    return figure
+
+
+def forced_accuracy(report: Report) -> go.Figure:
+    """Forced accuracy of both modes by level with 95 % bootstrap intervals, and the free think rate."""
+    figure = go.Figure()
+    for setting, color in (("think", THINK), ("short", SHORT)):
+        levels = report.setting(setting).groupby("level")["correct"]
+        means = levels.mean()
+        low, high = np.array([bootstrap_interval(group.to_numpy(float)) for _, group in levels]).T
+        errors = {"type": "data", "symmetric": False, "array": high - means, "arrayminus": means - low}
+        figure.add_scatter(
+            x=means.index,
+            y=means,
+            name=f"forced {setting}",
+            mode="lines+markers",
+            line_color=color,
+            error_y=errors,
+        )
+    rate = report.by_level()["think rate"]
+    dotted = {"color": NEUTRAL, "dash": "dot"}
+    figure.add_scatter(x=rate.index, y=rate, name="think rate (free)", mode="lines+markers", line=dotted)
+    figure.update_layout(xaxis_title="level", yaxis_title="accuracy, think rate")
+    figure.update_yaxes(range=[0, 1.05])
+    return figure
+
+
+ROUTER_MARKS = {
+    "model": ("DeGRPO", "star", OBJECTIVE_COLORS["degrpo"]),
+    "always short": ("always short", "circle", SHORT),
+    "always think": ("always think", "circle", THINK),
+    "oracle by level": ("oracle by level", "diamond-open", "#8e44ad"),
+    "oracle by question": ("oracle by question", "square-open", "#8e44ad"),
+}
+
+
+def router_plane(routers: pd.DataFrame) -> go.Figure:
+    """Accuracy against tokens of the routers of `Report.routers`, with the chord of random routers."""
+    chord = routers.loc[["always short", "always think"]]
+    figure = go.Figure()
+    dotted = {"color": NEUTRAL, "dash": "dot"}
+    figure.add_scatter(
+        x=chord["tokens"], y=chord["accuracy"], mode="lines", name="random router", line=dotted
+    )
+    for row, (label, symbol, color) in ROUTER_MARKS.items():
+        tokens, accuracy = routers.loc[row, ["tokens", "accuracy"]]
+        marker = {"symbol": symbol, "size": 14, "color": color, "line": {"width": 2, "color": color}}
+        figure.add_scatter(x=[tokens], y=[accuracy], name=label, mode="markers", marker=marker)
+    figure.update_layout(xaxis_title="tokens per answer", yaxis_title="accuracy", height=HEIGHT + 60)
     return figure
 
 

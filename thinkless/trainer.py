@@ -81,9 +81,12 @@ class DeGRPOTrainer(GRPOTrainer):
             mean_length=inputs["mean_length"],
             max_length=self.max_completion_length,
         )
-        if inputs["advantages"].any():
-            share = self.accelerator.gather(control_share(advantages, mask)).mean().item()
-            self._metrics["train" if self.model.training else "eval"]["control_share"].append(share)
+        # every rank gathers, even one whose advantages are all zero, or the others would wait for it
+        share = torch.where(inputs["advantages"].any(), control_share(advantages, mask), torch.nan)
+        shares = self.accelerator.gather(share)
+        if not shares.isnan().all():
+            mode = "train" if self.model.training else "eval"
+            self._metrics[mode]["control_share"].append(shares.nanmean().item())
         return super()._compute_loss(model, {**inputs, "advantages": advantages})
 
     def _get_per_token_logps_and_entropies(

@@ -1,0 +1,120 @@
+"""The book's runner: a failed, stale or foreign chapter never gets into the book.
+
+Run: ``python -m pytest tests/test_book.py``
+"""
+
+import json
+import shutil
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from thinkless import book
+
+PARAMETERS = 'profile = "smoke"\nseed = 0\noverrides = {}\nruns_dir = "runs"'
+
+
+def write_chapter(root, name, code):
+    cells = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), new_code_cell(code)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), root / "notebooks" / f"{name}.ipynb")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A book of two chapters of one line each."""
+    (tmp_path / "notebooks").mkdir()
+    files = "".join(f"      - file: book/executed/{name}\n" for name in ("00_one", "01_two"))
+    (tmp_path / "_toc.yml").write_text(
+        f"format: jb-book\nroot: intro\nparts:\n  - caption: All\n    chapters:\n{files}"
+    )
+    for name in ("00_one", "01_two"):
+        write_chapter(tmp_path, name, "print(seed + 41)")
+    return tmp_path
+
+
+def run(root, *more):
+    return book.main(["run", "--root", str(root), "--profile", "smoke", *more])
+
+
+def error_line(capfd):
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_chapters_run_once_and_again_only_when_something_changed(root, capfd):
+    assert run(root, "--seed", "1") == 0
+    text = (root / "book/executed/00_one.ipynb").read_text()
+    assert "42" in text
+    assert "papermill" not in json.loads(text)["metadata"]
+    capfd.readouterr()
+    assert run(root, "--seed", "1") == 0
+    assert capfd.readouterr().out.count("up to date") == 2
+    write_chapter(root, "01_two", "print('changed')")
+    assert run(root, "--seed", "1") == 0
+    assert capfd.readouterr().out.count("up to date") == 1
+    assert run(root, "--seed", "2") == 0
+    assert "up to date" not in capfd.readouterr().out
+
+
+def test_a_chapter_that_raises_is_named_and_kept_out(root, capfd):
+    assert run(root) == 0
+    write_chapter(root, "01_two", "raise ValueError('no\\nluck')")
+    capfd.readouterr()
+    assert run(root) == 1
+    line = error_line(capfd)
+    assert "01_two.ipynb failed in cell" in line
+    assert "ValueError: no luck" in line
+    assert not (root / "book/executed/01_two.ipynb").exists()
+    assert book.main(["build", "--root", str(root)]) == 1
+    assert "01_two has not been run" in error_line(capfd)
+
+
+def test_a_stale_chapter_is_not_built(root, capfd):
+    assert run(root) == 0
+    write_chapter(root, "00_one", "print('newer')")
+    assert book.main(["build", "--root", str(root)]) == 1
+    assert "00_one is stale" in error_line(capfd)
+
+
+def test_chapters_made_with_different_parameters_are_not_built(root, capfd):
+    assert run(root) == 0
+    assert run(root, "--only", "01", "--seed", "5") == 0
+    assert book.main(["build", "--root", str(root)]) == 1
+    assert "run all chapters alike" in error_line(capfd)
+
+
+def test_a_half_written_copy_counts_as_missing(root, capfd):
+    assert run(root) == 0
+    output = root / "book/executed/00_one.ipynb"
+    output.write_text(output.read_text()[:100])
+    assert book.main(["build", "--root", str(root)]) == 1
+    assert "00_one has not been run" in error_line(capfd)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "77"], "no chapter starts so"),
+        (["--profile", "smok"], "did you mean 'smoke'?"),
+        (["--overrides", '{"rl": {"alphaa": 1}}'], "did you mean 'rl.alpha'?"),
+    ],
+)
+def test_a_mistake_is_one_line(root, arguments, message, capfd):
+    assert book.main(["run", "--root", str(root), *arguments]) == 1
+    assert message in error_line(capfd)
+
+
+def test_a_chapter_without_a_parameter_is_refused(root, capfd):
+    notebook = root / "notebooks/00_one.ipynb"
+    notebook.write_text(notebook.read_text().replace("runs_dir = ", "runs_folder = "))
+    assert run(root) == 1
+    assert "does not declare the parameter 'runs_dir'" in error_line(capfd)
+
+
+def test_a_folder_that_is_no_book_is_named(tmp_path, capfd):
+    shutil.rmtree(tmp_path / "book", ignore_errors=True)
+    assert run(tmp_path) == 1
+    assert "no _toc.yml" in error_line(capfd)

@@ -1,0 +1,64 @@
+"""The pipeline: which setting belongs to which stage, and that one command runs a stage with its inputs.
+
+Run: ``python -m pytest tests/test_pipeline.py``
+"""
+
+import pytest
+
+from thinkless.__main__ import main
+from thinkless.pipeline import max_tokens, stages
+from thinkless.profiles import load_profile
+
+
+def settings(name, overrides=None):
+    profile = load_profile("smoke", overrides)
+    return stages(profile)[name].settings(profile)
+
+
+def test_stages_come_in_the_order_of_the_method():
+    names = list(stages(load_profile("laptop")))
+    assert names[:3] == ["base", "distill", "sft"]
+    assert names[3:5] == ["rl-grpo-0", "rl-degrpo-0"]
+    assert names.index("eval-sft") > names.index("rl-degrpo-2")
+    assert "eval-rl-degrpo-2" in names
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ({"rl.alpha": 0.5}, {"rl-grpo-0", "rl-degrpo-0"}),
+        ({"rl.gamma": 0.4}, {"rl-grpo-0", "rl-degrpo-0", "eval-sft", "eval-rl-degrpo-0"}),
+        ({"problems.mix": [0.9, 0.1]}, {"rl-grpo-0", "rl-degrpo-0"}),
+        ({"sft.learning_rate": 0.1}, {"sft"}),
+        ({"base.rows": 64}, {"base"}),
+        ({"problems.held_out_per_level": 9}, {"eval-sft", "eval-rl-degrpo-0"}),
+        ({"rl.repetitions": 3}, set()),
+        ({"launch.workers": 1}, set()),
+        ({"expect.regret": 1.0}, set()),
+    ],
+)
+def test_a_setting_changes_the_stages_that_depend_on_it_and_no_other(override, changed):
+    watched = ["base", "distill", "sft", "rl-grpo-0", "rl-degrpo-0", "eval-sft", "eval-rl-degrpo-0"]
+    assert {name for name in watched if settings(name) != settings(name, override)} == changed
+
+
+def test_the_length_limit_leaves_room_for_the_longest_right_answer():
+    profile = load_profile("laptop")
+    assert max_tokens(profile) > profile.problems.world().think_length(profile.problems.levels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stage", "bace"], "there is no stage 'bace'"),
+        (["stage", "base", "--profile", "labtop"], "unknown profile 'labtop'; did you mean 'laptop'?"),
+        (["stage", "base", "--overrides", '{"rl.alhpa": 1}'], "did you mean 'rl.alpha'?"),
+        (["stage", "base", "--overrides", '{"rl.alpha": "big"}'], "rl.alpha"),
+        (["stage", "base", "--runs-dir", "/proc/nowhere"], "choose another runs_dir"),
+    ],
+)
+def test_a_mistake_is_one_line_and_an_exit_code(arguments, message, capfd):
+    assert main(arguments) != 0
+    error = capfd.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

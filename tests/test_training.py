@@ -1,0 +1,138 @@
+"""Trainings: batches of similar length, metrics that survive a kill, and resuming to the same numbers.
+
+Run: ``python -m pytest tests/test_training.py``
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from datasets import Dataset
+
+from thinkless.pipeline import pipeline
+from thinkless.records import METRICS, StageError, read_metrics
+from thinkless.training import MetricsFile, in_batches_of_similar_length, last_checkpoint
+
+TINY = {
+    "problems": {"held_out_per_level": 4},
+    "base": {"rows": 320, "batch_size": 16, "save_steps": 5},
+    "distill": {"questions": 64},
+    "sft": {"batch_size": 8, "save_steps": 3},
+    "rl": {"arms": ["degrpo"], "repetitions": 1, "steps": 6, "save_steps": 2},
+}
+
+
+def test_batches_hold_rows_of_similar_length_and_lose_none():
+    lengths = [5, 1, 4, 2, 3, 1, 5, 2]
+    rows = Dataset.from_dict({"row": list(range(8))})
+    order = in_batches_of_similar_length(rows, lengths, 2, seed=0)["row"]
+    assert sorted(order) == list(range(8))
+    # sorted lengths are 1 1 2 2 3 4 5 5, so the pairs are (1,1) (2,2) (3,4) (5,5) in some order
+    pairs = sorted(tuple(sorted(lengths[row] for row in order[i : i + 2])) for i in range(0, 8, 2))
+    assert pairs == [(1, 1), (2, 2), (3, 4), (5, 5)]
+
+
+def test_a_smaller_last_batch_comes_last():
+    rows = Dataset.from_dict({"row": list(range(5))})
+    order = in_batches_of_similar_length(rows, [1, 1, 1, 1, 9], 2, seed=0)["row"]
+    assert order[-1] == 4
+
+
+def test_rows_stay_in_their_window():
+    rows = Dataset.from_dict({"row": list(range(200))})
+    order = in_batches_of_similar_length(rows, list(range(200, 0, -1)), 2, seed=0)["row"]
+    assert max(order[:100]) == 99  # 50 batches of 2 rows make a window
+
+
+def test_metrics_past_the_checkpoint_are_dropped_on_resume(tmp_path):
+    rows = [{"step": step, "loss": 1.0} for step in (1, 2, 3)]
+    (tmp_path / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "lo')
+    state = SimpleNamespace(is_world_process_zero=True, global_step=2)
+    MetricsFile(tmp_path).on_train_begin(None, state, None)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
+
+
+def checkpoint(folder, step, *, complete=True):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    torch.save({"state": torch.zeros(8)}, path / "optimizer.pt")
+    if complete:
+        (path / "trainer_state.json").write_text("{}")
+    return path
+
+
+def test_the_newest_complete_checkpoint_is_found_and_half_written_ones_go(tmp_path):
+    checkpoint(tmp_path, 5)
+    newest = checkpoint(tmp_path, 10)
+    half = checkpoint(tmp_path, 15, complete=False)
+    assert last_checkpoint(tmp_path) == newest
+    assert not half.exists()
+    assert last_checkpoint(tmp_path / "nothing") is None
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    damaged = checkpoint(tmp_path, 5)
+    content = (damaged / "optimizer.pt").read_bytes()
+    (damaged / "optimizer.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(StageError, match=r"checkpoint-5 is damaged.*delete it") as error:
+        last_checkpoint(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def start(stage, runs):
+    command = [
+        sys.executable,
+        "-m",
+        "thinkless",
+        "stage",
+        stage,
+        "--profile",
+        "smoke",
+        "--runs-dir",
+        str(runs),
+    ]
+    return subprocess.Popen([*command, "--overrides", json.dumps(TINY)], stderr=subprocess.PIPE, text=True)
+
+
+def weights_and_metrics(runner, stage):
+    """The manifest's file digests, and the metrics that do not measure time."""
+    manifest = runner.manifest(stage)
+    rows = [{k: v for k, v in row.items() if "time" not in k} for row in read_metrics(runner.folder(stage))]
+    return manifest["files"], rows
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A runner whose warm-up and RL ran through without interruption, each in a process of its own."""
+    runs = tmp_path_factory.mktemp("runs")
+    assert start("rl-degrpo-0", runs).wait() == 0
+    return pipeline("smoke", overrides=TINY, runs_dir=runs)
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl-degrpo-0"])
+def test_a_killed_training_goes_on_to_the_same_weights_and_metrics(stage, uninterrupted, tmp_path):
+    killed = pipeline("smoke", overrides=TINY, runs_dir=tmp_path)
+    killed.root.mkdir(parents=True)
+    for upstream in ("base", "distill", "sft")[: 2 if stage == "sft" else 3]:
+        subprocess.run(["cp", "-r", uninterrupted.folder(upstream), killed.folder(upstream)], check=True)
+    process = start(stage, tmp_path)
+    while last_checkpoint_is_missing(killed.folder(stage)):
+        assert process.poll() is None, f"it ended before it could be killed: {process.stderr.read()}"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not killed.is_done(stage), "a killed stage must not count as done"
+    steps_before = len(read_metrics(killed.folder(stage)))
+    assert start(stage, tmp_path).wait() == 0
+    assert weights_and_metrics(killed, stage) == weights_and_metrics(uninterrupted, stage)
+    assert steps_before <= len(read_metrics(killed.folder(stage)))
+
+
+def last_checkpoint_is_missing(folder):
+    return not list(folder.glob("checkpoints/checkpoint-*/trainer_state.json"))

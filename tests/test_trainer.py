@@ -328,7 +328,7 @@ def one_rank(folder: Path):
         results[objective] = (
             sum(losses),
             gradients(trainer.model),
-            trainer._metrics["train"]["control_share"],
+            list(trainer._metrics["train"]["control_share"]),
         )
         trainer.current_gradient_accumulation_steps = 1
         whole = part(batch, torch.arange(3 * rank, 3 * rank + 3))

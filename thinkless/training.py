@@ -5,6 +5,7 @@ checkpoints let a killed run go on, and the result is an ordinary Transformers f
 """
 
 import json
+import math
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -72,6 +73,9 @@ class MetricsFile(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **_):
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            logs = {
+                name: value for name, value in logs.items() if name != "num_tokens"
+            }  # starts anew on resume
             with (self.folder / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
 
@@ -150,7 +154,7 @@ def train_supervised(start: Path, rows: Dataset, settings: Base | SFT, folder: P
         **_arguments(settings, folder, seed),
         per_device_train_batch_size=settings.batch_size,
         num_train_epochs=1,
-        logging_steps=10,
+        logging_steps=math.gcd(10, settings.save_steps),  # a mean must not straddle a checkpoint
         train_sampling_strategy="sequential",
         max_length=None,
         dataset_num_proc=1,

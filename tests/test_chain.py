@@ -33,8 +33,8 @@ LEVELS = range(1, 6)
 
 
 @st.composite
-def questions(draw, level=st.integers(1, 6)):
-    return draw_question(draw(level), random.Random(draw(st.integers(0, 10_000))), held_out=False)
+def questions(draw):
+    return draw_question(draw(st.integers(1, 6)), random.Random(draw(st.integers(0, 10_000))), held_out=False)
 
 
 def length_of(completion: str, mode: str, tokenizer) -> int:

@@ -121,6 +121,7 @@ def run_chapter(notebook: Path, options: Mapping[str, Any], *, timeout: int | No
             parameters=_parameters(notebook, options),
             progress_bar=False,
             execution_timeout=timeout,
+            extra_arguments=["--log-level=CRITICAL"],  # ipykernel warns about its local socket at every start
             cwd=str(notebook.parent.parent),
         )
     except papermill.PapermillExecutionError as error:

@@ -42,7 +42,8 @@ from thinkless.records import (
 
 MANIFEST, BEGUN, ARCHIVE = "manifest.json", "begun.json", ".archive"
 ACCELERATE_LAUNCH = (
-    *("-m", "accelerate.commands.launch", "--num_machines", "1"),
+    *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"),
+    "--multi_gpu",  # also on CPUs: without it a machine with no GPUs gets one process, silently
     *("--mixed_precision", "no", "--dynamo_backend", "no"),
 )
 LOCK_PATIENCE = 5
@@ -216,7 +217,7 @@ class Runner:
         folder, key = self.folder(name), self.key(name)
         archive = self.root / ARCHIVE
         present = next(
-            (read_json(folder / f)["key"] for f in (MANIFEST, BEGUN) if (folder / f).exists()), None
+            (read_json(folder / f).get("key") for f in (MANIFEST, BEGUN) if (folder / f).exists()), None
         )
         if folder.exists() and present != key:
             archive.mkdir(exist_ok=True)

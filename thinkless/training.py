@@ -157,7 +157,6 @@ def train_supervised(start: Path, rows: Dataset, settings: Base | SFT, folder: P
         logging_steps=math.gcd(10, settings.save_steps),  # a mean must not straddle a checkpoint
         train_sampling_strategy="sequential",
         max_length=None,
-        dataset_num_proc=1,
     )
     config.per_device_train_batch_size //= config.world_size
     rows = rows.select_columns(["prompt", "completion"])

@@ -2,7 +2,8 @@
 
 It writes one copy of plotly.js and of MathJax into `_static/`, both taken from installed Python
 packages, loads plotly.js on the pages that have a figure and on no other, and drops the scripts of
-sphinx-thebe, which Jupyter Book adds to every page and which come from elsewhere.
+sphinx-thebe, which Jupyter Book adds to every page and which come from elsewhere. It also gives the
+entries of the bibliography a role that screen readers still know.
 """
 
 import shutil
@@ -53,6 +54,12 @@ def choose_scripts(app: Sphinx, pagename: str, template: str, context: dict[str,
         app.add_js_file("plotly_theme.js", loading_method="defer")
 
 
+def mend_roles(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any):
+    """Docutils marks bibliography entries, children of a list, with a role that ARIA has withdrawn."""
+    if context.get("body"):
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 def _is_thebe(script: Any) -> bool:
     name = getattr(script, "filename", None) or str(script)
     return "thebe" in f"{name}{getattr(script, 'attributes', '')}".lower()
@@ -63,4 +70,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.config.mathjax_path = MATHJAX_FILE
     app.connect("builder-inited", write_assets)
     app.connect("html-page-context", choose_scripts, priority=900)
+    app.connect("html-page-context", mend_roles)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

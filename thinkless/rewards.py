@@ -20,7 +20,7 @@ its end token; it opens with `<short>` and then thinks."""
 def reward(mode: Mode | None, correct: bool, gamma: float) -> float:
     """The reward table: 1 (short, right), 1 - gamma (think, right), -1 (wrong, or no mode at all).
 
-    Raises ValueError unless 0 <= gamma < 1: beyond that, thinking would never be worth a right answer.
+    Raises ValueError unless 0 <= gamma < 1: from 1 on, a right answer after thinking would earn nothing.
     """
     if not 0 <= gamma < 1:
         raise ValueError(f"gamma={gamma}: expected 0 <= gamma < 1")

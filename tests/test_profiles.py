@@ -182,7 +182,8 @@ def test_a_whole_profile_in_a_file_of_ones_own(tmp_path):
     values = load_profile("laptop").model_dump(exclude={"name"})
     mine = write(tmp_path / "mine.yaml", values)
     assert load_profile(mine).model_dump(exclude={"name"}) == values
-    del values["rl"]["alpha"]
+    values["rl"]["alhpa"] = values["rl"].pop("alpha")
+    assert "did you mean 'rl.alpha'?" in message_of(write(tmp_path / "mine.yaml", values))
     assert "rl.alpha: Field required" in message_of(write(tmp_path / "mine.yaml", values))
 
 

@@ -83,7 +83,8 @@ def stamp(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """What an executed chapter depends on: its source, the package, the profile and the versions."""
     package = Path(__file__).parent
     source = hashlib.sha256(notebook.read_bytes())
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
+    modules = sorted(path for path in package.rglob("*.py") if path.name != Path(__file__).name)
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in modules))
     profile = load_profile(options["profile"], options["overrides"]).model_dump_json()
     return {
         "notebook": source.hexdigest(),
@@ -189,8 +190,8 @@ def build(root: Path) -> Path:
     check(root)
     command = [
         sys.executable,
-        "-m",
-        "jupyter_book.cli.main",
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
         "build",
         str(root),
         "--all",

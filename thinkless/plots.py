@@ -23,8 +23,20 @@ from thinkless.evaluation import Report, bootstrap_interval
 
 THINK, SHORT, NEUTRAL = "#d9730d", "#2e86c1", "#7f8c8d"
 """Colours of the two modes, and of everything that is neither."""
-OBJECTIVE_COLORS = {"degrpo": "#27996b", "grpo": "#c0392b"}
-OBJECTIVE_NAMES = {"degrpo": "DeGRPO", "grpo": "vanilla GRPO"}
+OBJECTIVE_COLORS = {
+    "degrpo": "#27996b",
+    "grpo": "#c0392b",
+    "dr_grpo": "#8e44ad",
+    "token_mean": "#b8860b",
+    "degrpo_token_mean": "#16a0a0",
+}
+OBJECTIVE_NAMES = {
+    "degrpo": "DeGRPO",
+    "grpo": "vanilla GRPO",
+    "dr_grpo": "Dr. GRPO",
+    "token_mean": "GRPO, token mean",
+    "degrpo_token_mean": "DeGRPO, token mean",
+}
 LEVEL_COLORS = ("#2e86c1", "#27996b", "#b8860b", "#d9730d", "#c0392b")
 HEIGHT = 380
 """Pixels."""
@@ -137,7 +149,7 @@ def band(
 def think_rate_panels(curves: Mapping[str, Mapping[int, np.ndarray]]) -> go.Figure:
     """Think rate by level against RL steps, a panel for each objective: {arm: {level: (runs, steps)}}."""
     figure = make_subplots(
-        cols=len(curves), shared_yaxes=True, subplot_titles=[OBJECTIVE_NAMES.get(arm, arm) for arm in curves]
+        cols=len(curves), shared_yaxes=True, subplot_titles=[OBJECTIVE_NAMES[arm] for arm in curves]
     )
     for column, levels in enumerate(curves.values(), start=1):
         for level, runs in levels.items():
@@ -157,7 +169,7 @@ def arm_panels(panels: Mapping[str, Mapping[str, np.ndarray]]) -> go.Figure:
     for column, arms in enumerate(panels.values(), start=1):
         for arm, runs in arms.items():
             steps = range(1, np.atleast_2d(runs).shape[1] + 1)
-            name, color = OBJECTIVE_NAMES.get(arm, arm), OBJECTIVE_COLORS.get(arm, NEUTRAL)
+            name, color = OBJECTIVE_NAMES[arm], OBJECTIVE_COLORS[arm]
             band(figure, steps, runs, name=name, color=color, col=column, legend=column == 1)
     figure.update_xaxes(title_text="RL step")
     figure.update_layout(legend={"y": 1.12}, margin={"t": 90})
@@ -246,7 +258,7 @@ class LiveCurves:
         self.drawn = total
         figure = go.Figure()
         for arm, runs in rows.items():
-            name, color = OBJECTIVE_NAMES.get(arm, arm), OBJECTIVE_COLORS.get(arm, NEUTRAL)
+            name, color = OBJECTIVE_NAMES[arm], OBJECTIVE_COLORS[arm]
             for number, run in enumerate(runs):
                 figure.add_scatter(
                     x=[row["step"] for row in run],

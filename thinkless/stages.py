@@ -42,7 +42,7 @@ from thinkless.records import (
 
 MANIFEST, BEGUN, ARCHIVE = "manifest.json", "begun.json", ".archive"
 ACCELERATE_LAUNCH = (
-    *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"),
+    *("-m", "accelerate.commands.launch", "--num_machines", "1"),
     "--multi_gpu",  # also on CPUs: without it a machine with no GPUs gets one process, silently
     *("--mixed_precision", "no", "--dynamo_backend", "no"),
 )

@@ -22,7 +22,7 @@ CHROMIUM = next(
     None,
 )
 """The browser on the PATH, if there is one."""
-PATIENCE = 300
+PATIENCE = 120
 """Seconds after which a condition that has not come true is a failure. Never waited for in full."""
 
 READY = """(() => {

@@ -73,9 +73,9 @@ def setup():
             "xaxis": axis,
             "yaxis": axis,
             "height": HEIGHT,
-            "margin": {"l": 50, "r": 15, "t": 45, "b": 45},
+            "margin": {"l": 50, "r": 15, "t": 75, "b": 45},
             "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": {"text": ""}},
-            "title": {"x": 0, "xanchor": "left"},
+            "title": {"x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top", "yref": "container"},
             "hoverlabel": {"font": {"size": 13}},
         }
     )

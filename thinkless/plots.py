@@ -117,10 +117,11 @@ def band(
     *,
     name: str,
     color: str,
-    col: int | None = None,
+    row: int = 1,
+    col: int = 1,
     legend: bool = True,
 ):
-    """Add the mean of `runs` (runs, points) as a line and their range as a band.
+    """Add to a panel the mean of `runs` (runs, points) as a line and their range as a band.
 
     Points at which every run is NaN are left out.
     """
@@ -128,7 +129,7 @@ def band(
     known = ~np.isnan(runs).all(axis=0)
     points, runs = list(np.asarray(x)[known]), runs[:, known]
     low, mean, high = np.nanmin(runs, axis=0), np.nanmean(runs, axis=0), np.nanmax(runs, axis=0)
-    where = {"row": 1, "col": col} if col else {}
+    where = {"row": row, "col": col}
     edges = go.Scatter(
         x=[*points, *points[::-1]], y=[*high, *low[::-1]], mode="lines", line={"width": 0}, fill="toself",
         fillcolor=faded(color), hoverinfo="skip", showlegend=False, legendgroup=name,
@@ -164,15 +165,17 @@ def think_rate_panels(curves: Mapping[str, Mapping[int, np.ndarray]]) -> go.Figu
 
 
 def arm_panels(panels: Mapping[str, Mapping[str, np.ndarray]]) -> go.Figure:
-    """One panel per quantity, one band per objective: {title: {arm: (runs, steps)}}."""
-    figure = make_subplots(cols=len(panels), subplot_titles=list(panels), horizontal_spacing=0.08)
-    for column, arms in enumerate(panels.values(), start=1):
+    """One panel per quantity, below each other, one band per objective: {title: {arm: (runs, steps)}}."""
+    figure = make_subplots(
+        rows=len(panels), shared_xaxes=True, subplot_titles=list(panels), vertical_spacing=0.09
+    )
+    for row, arms in enumerate(panels.values(), start=1):
         for arm, runs in arms.items():
             steps = range(1, np.atleast_2d(runs).shape[1] + 1)
             name, color = OBJECTIVE_NAMES[arm], OBJECTIVE_COLORS[arm]
-            band(figure, steps, runs, name=name, color=color, col=column, legend=column == 1)
-    figure.update_xaxes(title_text="RL step")
-    figure.update_layout(legend={"y": 1.12}, margin={"t": 90})
+            band(figure, steps, runs, name=name, color=color, row=row, legend=row == 1)
+    figure.update_xaxes(title_text="RL step", row=len(panels))
+    figure.update_layout(height=190 * len(panels) + 60, legend={"y": 1.06})
     return figure
 
 
@@ -195,7 +198,7 @@ def forced_accuracy(report: Report) -> go.Figure:
     rate = report.by_level()["think rate"]
     dotted = {"color": NEUTRAL, "dash": "dot"}
     figure.add_scatter(x=rate.index, y=rate, name="think rate (free)", mode="lines+markers", line=dotted)
-    figure.update_layout(xaxis_title="level", yaxis_title="accuracy, think rate")
+    figure.update_layout(xaxis={"title": "level", "dtick": 1}, yaxis_title="accuracy, think rate")
     figure.update_yaxes(range=[0, 1.05])
     return figure
 

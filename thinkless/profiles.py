@@ -205,6 +205,21 @@ class Profile(_Section):
     launch: Launch
     expect: Expect
 
+    def model_post_init(self, _):
+        batches = {
+            "base.batch_size": self.base.batch_size,
+            "sft.batch_size": self.sft.batch_size,
+            "prompts_per_step x group_size / micro_batch": (
+                self.rl.prompts_per_step * self.rl.group_size // self.rl.micro_batch
+            ),
+        }
+        for name, value in batches.items():
+            if value % self.launch.processes:
+                raise ValueError(
+                    f"launch.processes={self.launch.processes} does not divide {name}={value}: "
+                    "every process must get the same share"
+                )
+
 
 def available_profiles() -> list[str]:
     """Names of the profiles that come with the package."""

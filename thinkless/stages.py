@@ -208,9 +208,8 @@ class Runner:
         if returncode:
             log = self.root / f".{name}.log"
             lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
-            raise StageError(
-                f"stage {name} ended with exit code {returncode}: {lines[-1]} (whole log: {log})"
-            )
+            cause = next((line for line in reversed(lines) if "error:" in line.lower()), lines[-1])
+            raise StageError(f"stage {name} ended with exit code {returncode}: {cause} (whole log: {log})")
 
     def _prepare(self, name: str):
         """Leave in the stage's folder what belongs to its key, and nothing else."""

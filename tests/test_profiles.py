@@ -229,7 +229,7 @@ def test_a_folder_is_no_profile(tmp_path):
 
 def test_batches_must_split_evenly_over_processes():
     # smoke: 4 questions x 4 completions in micro-batches of 16 make one micro-batch, not shareable by two
-    with pytest.raises(ProfileError, match="launch.processes=2 does not divide") as error:
+    with pytest.raises(ProfileError, match=r"launch\.processes=2 does not divide") as error:
         load_profile("smoke", {"launch.processes": 2})
     assert "micro_batch=1" in str(error.value)
     assert load_profile("smoke", {"launch.processes": 2, "rl.micro_batch": 8}).launch.processes == 2

@@ -390,7 +390,7 @@ def test_workers_end_with_the_run_that_started_them(tmp_path):
 
 
 def test_a_distributed_stage_is_launched_as_several_ranks(tmp_path):
-    runner = make(tmp_path, {"launch.processes": 2})
+    runner = make(tmp_path, {"launch.processes": 2, "rl.micro_batch": 8})
     folder = runner.run("ranks")
     assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
     assert runner.manifest("ranks")["metrics"] == {"rank": "0"}

@@ -46,19 +46,23 @@ class _BookRenderer(MimetypeRenderer):
     """HTML without plotly.js, wrapped in an image role that carries the text alternative."""
 
     def to_mimebundle(self, fig_dict):
-        alt = html.escape((fig_dict["layout"].get("meta") or {}).get("alt", ""), quote=True)
-        height = fig_dict["layout"].get("height", HEIGHT)
+        layout = dict(fig_dict["layout"])
+        alt = html.escape((layout.get("meta") or {}).get("alt", ""), quote=True)
+        # On a phone the legend wraps, and would grow into the title: the title goes above the figure.
+        title = html.escape((layout.pop("title", None) or {}).get("text") or "")
+        layout.setdefault("margin", {"t": 35})
         body = pio.to_html(
-            fig_dict,
+            {**fig_dict, "layout": layout},
             include_plotlyjs=False,
             include_mathjax=False,
             full_html=False,
             default_width="100%",
-            default_height=height,
+            default_height=layout.get("height", HEIGHT),
             validate=False,
             config={"displayModeBar": False, "responsive": True},
         )
-        return {"text/html": f'<div class="book-figure" role="img" aria-label="{alt}">{body}</div>'}
+        heading = f'<p class="book-figure-title">{title}</p>' if title else ""
+        return {"text/html": f'{heading}<div class="book-figure" role="img" aria-label="{alt}">{body}</div>'}
 
 
 def setup():
@@ -73,8 +77,8 @@ def setup():
             "xaxis": axis,
             "yaxis": axis,
             "height": HEIGHT,
-            "margin": {"l": 50, "r": 15, "t": 45, "b": 45},
-            "legend": {"orientation": "h", "yanchor": "top", "y": -0.24, "x": 0, "title": {"text": ""}},
+            "margin": {"l": 50, "r": 15, "t": 75, "b": 45},
+            "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": {"text": ""}},
             "title": {"x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top", "yref": "container"},
             "hoverlabel": {"font": {"size": 13}},
         }
@@ -160,7 +164,7 @@ def think_rate_panels(curves: Mapping[str, Mapping[int, np.ndarray]]) -> go.Figu
     figure.update_xaxes(title_text="RL step")
     figure.update_yaxes(range=[-0.02, 1.02])
     figure.update_yaxes(title_text="think rate", col=1)
-    figure.update_layout(height=HEIGHT + 60, legend={"y": 1.12, "yanchor": "bottom"}, margin={"t": 90})
+    figure.update_layout(height=HEIGHT + 60, legend={"y": 1.12}, margin={"t": 90})
     return figure
 
 
@@ -175,7 +179,7 @@ def arm_panels(panels: Mapping[str, Mapping[str, np.ndarray]]) -> go.Figure:
             name, color = OBJECTIVE_NAMES[arm], OBJECTIVE_COLORS[arm]
             band(figure, steps, runs, name=name, color=color, row=row, legend=row == 1)
     figure.update_xaxes(title_text="RL step", row=len(panels))
-    figure.update_layout(height=190 * len(panels) + 60, legend={"y": 1.06, "yanchor": "bottom"})
+    figure.update_layout(height=190 * len(panels) + 60, legend={"y": 1.06})
     return figure
 
 

@@ -69,7 +69,7 @@ CONTRAST = """(() => {
   const texts = ".xtick text, .ytick text, text[class*=title], .legendtext, .cbaxis text, .annotation text";
   const figure = [...document.querySelectorAll(".book-figure")].flatMap((box) =>
     [...box.querySelectorAll(texts)].map((text) => [text, getComputedStyle(text).fill, background(box)]));
-  const cells = [...document.querySelectorAll(".cell_output table :is(th, td)")].map((cell) =>
+  const cells = [...document.querySelectorAll(".cell_output :is(th, td, p)")].map((cell) =>
     [cell, getComputedStyle(cell).color, background(cell)]);
   return [...figure, ...cells].map(([element, color, page]) =>
     ({text: element.textContent, color, ratio: ratio(luminance(channels(color)), luminance(page))}))
@@ -120,7 +120,7 @@ class Visit:
     """Addresses that were asked of another server."""
     figures: list[dict] = field(default_factory=list)
     faint: list[dict] = field(default_factory=list)
-    """Texts of figures and tables whose contrast with the page is under 4.5."""
+    """Texts of figures, their titles and tables whose contrast with the page is under 4.5."""
     crowded: list[str] = field(default_factory=list)
     """Titles, legends and notes of figures that are cut off or lie on each other."""
     malformed: int = 0

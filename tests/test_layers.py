@@ -13,8 +13,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "thinkless"
 
 LAYERS = [
-    {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses", "models", "records"},
-    {"grading", "profiles"},
+    {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses", "models", "records", "schema"},
+    {"grading", "problems.sets"},
+    {"settings"},
+    {"profiles"},
     {"rewards", "generation"},
     {"distill", "evaluation", "stages", "trainer"},
     {"training"},
@@ -29,6 +31,7 @@ KNOWS_NOTHING_OF = {
     "losses": {"trl", "transformers", "datasets"},
     "problems.chain": {"torch", "transformers", "trl"},
     "grading": {"torch", "transformers", "trl"},
+    "settings": {"torch", "transformers", "trl"},
     "profiles": {"torch", "transformers", "trl"},
     "stages": {"transformers", "trl", "datasets"},
     "generation": {"trl", "datasets"},

@@ -29,17 +29,23 @@ def test_every_shipped_profile_loads(name):
     profile = load_profile(name)
     assert profile.name == name
     assert len(profile.description) > 20
-    assert profile.problems.world().levels == profile.problems.levels
 
 
 @pytest.mark.parametrize("name", available_profiles())
 def test_every_key_of_every_section_can_be_overridden_by_its_own_value(name):
     profile = load_profile(name)
-    values = profile.model_dump()
-    for key in known_keys():
-        section, _, last = key.rpartition(".")
-        value = values[section][last] if section else values[last]
+    own = dict(flat(profile.model_dump()))
+    assert own.keys() <= set(known_keys())
+    for key, value in own.items():
         assert load_profile(name, {key: value}) == profile
+
+
+def flat(values, prefix=""):
+    """(dotted key, value) of every setting in nested sections."""
+    for key, value in values.items():
+        yield from (
+            flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(prefix + key, value)]
+        )
 
 
 def test_a_profile_cannot_be_changed_after_loading():
@@ -233,3 +239,47 @@ def test_batches_must_split_evenly_over_processes():
         load_profile("smoke", {"launch.processes": 2})
     assert "micro_batch=1" in str(error.value)
     assert load_profile("smoke", {"launch.processes": 2, "rl.micro_batch": 8}).launch.processes == 2
+
+
+# Sections of several kinds
+
+FULL = {
+    "problems": {"kind": "math", "train": "deepscaler", "evaluate": ["math_500"]},
+    "model": {"kind": "pretrained", "path": "some/model"},
+    "base": None,
+    "distill.think": {"kind": "data", "path": "some/answers"},
+    "distill.short": {"kind": "server", "base_url": "http://localhost:8000/v1", "model": "m"},
+    "distill.max_tokens": 64,
+    "rl.max_tokens": 64,
+    "evaluation.max_tokens": 64,
+}
+"""What turns `smoke` into a run on published models and questions."""
+
+
+def test_another_kind_of_section_replaces_the_old_one_whole():
+    profile = load_profile("smoke", FULL)
+    assert (profile.problems.kind, profile.problems.train) == ("math", "deepscaler")
+    assert (profile.model.path, profile.base) == ("some/model", None)
+    assert profile.distill.short.parallel == 64
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"problems.kind": "maths"}, "problems: Input tag 'maths'"),
+        ({"problems.train": "deepscaler"}, "problems.train: Extra inputs are not permitted"),
+        ({**FULL, "problems.levels": 5}, "problems.levels: Extra inputs are not permitted"),
+        ({**FULL, "model": {"kind": "pretrained"}}, "model.path: Field required"),
+        ({"model": FULL["model"]}, "model.kind='pretrained' does not go with problems.kind='chain'"),
+        ({**FULL, "distill.short": {"kind": "cue"}}, "distill.short.kind='cue': expected 'model', 'server'"),
+        ({"distill.think": FULL["distill.think"]}, "distill.think.kind='data': expected 'cue'"),
+        ({**FULL, "rl.max_tokens": None}, "rl.max_tokens: needed for problems.kind='math'"),
+        ({"base": None}, "section base: needed for model.kind='scratch'"),
+        ({"launch.sharding": "fsdp2"}, "sharding='fsdp2' needs processes of at least 2"),
+        ({"launch.processes": 4, "launch.machines": 3}, "machines=3 does not divide processes=4"),
+        ({"sft.micro_batch": 3}, "sft.micro_batch=3 does not divide a process's share"),
+        ({"rl.updates_per_step": 2}, "does not divide the completions of a step"),
+    ],
+)
+def test_sections_that_do_not_belong_together(overrides, expected):
+    assert expected in message_of(overrides=overrides)

@@ -8,44 +8,65 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from datasets import disable_progress_bars, load_from_disk
+from datasets import Dataset, disable_progress_bars, load_from_disk
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from thinkless import distill as distillation
+from thinkless.chat_template import chat_prompt, install_chat_template
 from thinkless.evaluation import evaluate
-from thinkless.generation import TransformersGenerator
+from thinkless.generation import Generator, TransformersGenerator, VLLMGenerator
 from thinkless.models import build_model, build_tokenizer
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.problems import chain
-from thinkless.profiles import Profile, load_profile
+from thinkless.problems.sets import ChainProblems
+from thinkless.profiles import load_profile
+from thinkless.settings import PretrainedModel, Profile
 from thinkless.stages import Run, Runner, Stage
-from thinkless.training import in_batches_of_similar_length, load, save, train_rl, train_supervised
+from thinkless.training import (
+    fetch,
+    in_batches_of_similar_length,
+    load,
+    load_tokenizer,
+    save,
+    train_rl,
+    train_supervised,
+)
 
-SLACK = 8
-"""Tokens that a completion may run past the longest right answer before it is cut off."""
+
+def max_tokens(profile: Profile, section: Literal["distill", "rl", "evaluation"]) -> int:
+    """The length limit of a completion in tokens: the section's own, else the one of the questions."""
+    limit = getattr(profile, section).max_tokens or profile.problems.longest_answer()
+    assert limit is not None, "settings.Profile lets no profile through without a limit"
+    return limit
 
 
-def max_tokens(profile: Profile) -> int:
-    """The length limit of a completion: the longest worked answer of the world and some slack."""
-    return profile.problems.world().think_length(profile.problems.levels) + SLACK
+def prompts(questions: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """`questions` as the hybrid model is asked: through the tokenizer's chat template, if it has one."""
+    if tokenizer.chat_template is None:
+        return questions
+    return questions.map(lambda row: {"prompt": chat_prompt(tokenizer, row["prompt"])})
 
 
 def _base(run: Run) -> dict[str, Any]:
-    """The base model reads a textbook that answers some questions at once and works others out."""
-    settings, world = run.profile.base, run.profile.problems.world()
+    """The model that everything starts from: a published one, or one that reads a textbook here."""
+    settings, model = run.profile.base, run.profile.model
+    if isinstance(model, PretrainedModel):
+        weights, tokenizer = fetch(model.path, model.revision)
+        save(weights, tokenizer, run.folder / "model")
+        return {"parameters": weights.num_parameters()}
+    assert isinstance(run.profile.problems, ChainProblems)
+    assert settings is not None
     tokenizer = build_tokenizer(chain.VOCABULARY)
     start = run.folder / "untrained"
-    save(
-        build_model(tokenizer, **run.profile.model.model_dump(), context=1024, seed=run.seed),
-        tokenizer,
-        start,
-    )
-    rows = chain.textbook(world, settings.rows, seed=run.seed)
+    shape = model.model_dump(exclude={"kind"})
+    save(build_model(tokenizer, **shape, context=1024, seed=run.seed), tokenizer, start)
+    rows = chain.textbook(run.profile.problems.world(), settings.rows, seed=run.seed)
     lengths = [len(text) for text in rows["completion"]]
     rows = in_batches_of_similar_length(rows, lengths, settings.batch_size, seed=run.seed)
-    return train_supervised(start, rows, settings, run.folder, seed=run.seed)
+    return train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
 
 
 def teachers(base: TransformersGenerator) -> list[distillation.Teacher]:
@@ -59,13 +80,12 @@ def teachers(base: TransformersGenerator) -> list[distillation.Teacher]:
 
 def _distill(run: Run) -> dict[str, Any]:
     """Both teachers answer every question; pairs that ended in time are kept."""
-    settings, world = run.profile.distill, run.profile.problems.world()
+    settings = run.profile.distill
     base = TransformersGenerator(*load(run.inputs["base"] / "model"))
-    problems = chain.draw_problems(world, settings.questions, seed=run.seed)
     pairs = distillation.distill(
-        problems,
+        run.profile.problems.teaching(settings.questions, run.seed),
         teachers(base),
-        max_tokens=max_tokens(run.profile),
+        max_tokens=max_tokens(run.profile, "distill"),
         temperature=settings.temperature,
         top_p=settings.top_p,
         seed=run.seed,
@@ -81,30 +101,30 @@ def _sft(run: Run) -> dict[str, Any]:
     settings = run.profile.sft
     model, tokenizer = load(run.inputs["base"] / "model")
     add_control_tokens(tokenizer, model)
+    if tokenizer.chat_template is not None:
+        install_chat_template(tokenizer)
     start = run.folder / "untrained"
     save(model, tokenizer, start)
-    pairs = load_from_disk(run.inputs["distill"] / "pairs")
+    pairs = prompts(load_from_disk(run.inputs["distill"] / "pairs"), tokenizer)
     lengths = list(pairs["think_tokens"])
     pairs = in_batches_of_similar_length(pairs, lengths, settings.batch_size // 2, seed=run.seed)
-    return train_supervised(start, distillation.sft_rows(pairs), settings, run.folder, seed=run.seed)
+    rows = distillation.sft_rows(pairs)
+    return train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
 
 
 def _rl(objective: str, repetition: int):
     def compute(run: Run) -> dict[str, Any]:
         settings, seed = run.profile.rl, run.seed + repetition
-        problems = chain.draw_problems(
-            run.profile.problems.world(),
-            settings.steps * settings.prompts_per_step,
-            mix=run.profile.problems.mix,
-            seed=seed,
-        )
+        start = run.inputs["sft"] / "model"
+        questions = run.profile.problems.training(settings.steps * settings.prompts_per_step, seed)
         return train_rl(
-            run.inputs["sft"] / "model",
-            problems,
+            start,
+            prompts(questions, load_tokenizer(start)),
             objective,
             settings,
             run.folder,
-            max_tokens=max_tokens(run.profile),
+            launch=run.profile.launch,
+            max_tokens=max_tokens(run.profile, "rl"),
             seed=seed,
         )
 
@@ -113,15 +133,15 @@ def _rl(objective: str, repetition: int):
 
 def _evaluate(source: str):
     def compute(run: Run) -> dict[str, Any]:
-        generator = TransformersGenerator(*load(run.inputs[source] / "model"))
+        model, settings = run.inputs[source] / "model", run.profile.evaluation
         report = evaluate(
-            generator,
-            chain.held_out_problems(
-                run.profile.problems.world(), run.profile.problems.held_out_per_level, seed=run.seed
-            ),
-            max_tokens=max_tokens(run.profile),
+            open_generator(model, settings.engine, max_tokens(run.profile, "evaluation")),
+            prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model)),
+            max_tokens=max_tokens(run.profile, "evaluation"),
             gamma=run.profile.rl.gamma,
-            **run.profile.evaluation.model_dump(),
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            samples=settings.samples,
             seed=run.seed,
         )
         report.save(run.folder / "answers.jsonl")

@@ -9,216 +9,19 @@ names the nearest one that does.
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from thinkless.objectives import OBJECTIVES
-from thinkless.problems.chain import VERBOSITY, ChainWorld
+from thinkless.schema import Section
+from thinkless.settings import Profile
 
 FOLDER = Path(__file__).with_suffix("")
 
 
 class ProfileError(ValueError):
     """A profile that does not exist or does not validate; the message is one line."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-
-class Problems(_Section):
-    """Which questions are asked, and how the textbook answers them."""
-
-    levels: int = Field(ge=1, le=20)
-    verbosity: str
-    """A key of `problems.chain.VERBOSITY`."""
-    noise_short: list[float] = []
-    """Share of wrong short answers in the textbook, one entry per level; empty means none."""
-    noise_think: list[float] = []
-    redundancy: int = Field(0, ge=0)
-    """Worked answers check themselves 0..redundancy times."""
-    mix: list[float]
-    """Share of each level in the questions of RL."""
-    held_out_per_level: int = Field(ge=1, le=300)
-
-    def world(self) -> ChainWorld:
-        """The dials as the world takes them."""
-        return ChainWorld(
-            self.levels, self.verbosity, tuple(self.noise_short), tuple(self.noise_think), self.redundancy
-        )
-
-    def model_post_init(self, _):
-        if self.verbosity not in VERBOSITY:
-            raise ValueError(f"verbosity={self.verbosity!r}: expected one of {', '.join(VERBOSITY)}")
-        self.world()
-        if len(self.mix) != self.levels or min(self.mix) < 0 or sum(self.mix) <= 0:
-            raise ValueError(f"mix={self.mix}: expected {self.levels} shares, none negative, not all zero")
-
-
-class Model(_Section):
-    """Size of the model made for the laptop world."""
-
-    hidden_size: int = Field(ge=8)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-    intermediate_size: int = Field(ge=8)
-    initializer_range: float = Field(gt=0)
-    """Standard deviation of the initial weights; about 1/sqrt(hidden_size) for models this small."""
-
-
-class Optimizer(_Section):
-    """AdamW and its schedule, shared by the three trainings."""
-
-    learning_rate: float = Field(gt=0)
-    warmup_steps: int = Field(ge=0)
-    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"]
-    beta2: float = Field(gt=0, lt=1)
-    weight_decay: float = Field(ge=0)
-    max_grad_norm: float = Field(gt=0)
-    save_steps: int = Field(ge=1)
-    """Checkpoint every so many steps; a killed run resumes from the last one."""
-
-
-class Base(Optimizer):
-    """The base model reads a textbook written in two styles."""
-
-    rows: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-
-
-class Distill(_Section):
-    """The two teachers answer the same questions."""
-
-    questions: int = Field(ge=1)
-    temperature: float = Field(ge=0)
-    top_p: float = Field(gt=0, le=1)
-
-
-class SFT(Optimizer):
-    """Supervised warm-up of the hybrid model, one pass over the pairs."""
-
-    batch_size: int = Field(ge=2, multiple_of=2)
-    """Rows per update; even, so that the two modes of a question are never parted."""
-
-
-class RL(Optimizer):
-    """Reinforcement learning of the mode."""
-
-    arms: list[str]
-    """The objectives trained side by side, keys of `objectives.OBJECTIVES`."""
-    repetitions: int = Field(ge=1)
-    """Runs of each arm from the same warm-up model, with seeds seed, seed+1, ..."""
-    alpha: float = Field(gt=0)
-    gamma: float = Field(ge=0, lt=1)
-    steps: int = Field(ge=1)
-    prompts_per_step: int = Field(ge=1)
-    group_size: int = Field(ge=2)
-    micro_batch: int = Field(ge=1)
-    """Completions per forward pass on one device."""
-    length_buckets: int = Field(ge=1)
-    """Parts of similar length that a micro-batch is split into."""
-    temperature: float = Field(gt=0)
-    beta: float = Field(ge=0)
-    """Weight of the KL to the warm-up model."""
-    epsilon: float = Field(gt=0, lt=1)
-
-    def model_post_init(self, _):
-        unknown = [arm for arm in self.arms if arm not in OBJECTIVES]
-        if unknown or not self.arms:
-            raise ValueError(f"arms={self.arms}: expected some of {', '.join(OBJECTIVES)}")
-        if self.prompts_per_step * self.group_size % self.micro_batch:
-            raise ValueError(
-                f"micro_batch={self.micro_batch} does not divide the completions of a step, "
-                f"prompts_per_step x group_size = {self.prompts_per_step * self.group_size}"
-            )
-
-
-class Evaluation(_Section):
-    """How models are measured on held-out questions."""
-
-    temperature: float = Field(ge=0)
-    top_p: float = Field(gt=0, le=1)
-    samples: int = Field(ge=1)
-    """Completions per question and setting."""
-
-
-class Launch(_Section):
-    """Where the work runs."""
-
-    processes: int = Field(1, ge=1)
-    """Processes of one training; above 1 the stage goes through `accelerate launch`."""
-    workers: int = Field(1, ge=1)
-    """Independent runs at a time."""
-
-
-class Expect(_Section):
-    """What a chapter's checkpoints hold the results to; a profile that only tests wiring asks little."""
-
-    base_think_accuracy: float
-    """Least held-out accuracy of the base model's worked answers, on every level."""
-    base_short_level_1: float
-    """Least held-out accuracy of its short answers at level 1."""
-    short_drop: float
-    """Least drop of short accuracy from the first level to the last."""
-    distill_dropped: float
-    """Largest share of pairs lost to the length limit."""
-    think_gain: float
-    """Least lead of the long teacher over the short one, in accuracy over all questions."""
-    mode_balance: float
-    """Largest distance of the warm-up model's think rate from one half."""
-    think_accuracy: float
-    """Least forced-think accuracy of the warm-up model, on every level."""
-    short_level_1: float
-    """Least forced-short accuracy of the warm-up model at level 1."""
-    rl_think_rate_level_1: float
-    """Largest think rate at level 1 at the end of the DeGRPO runs, on their own rollouts."""
-    rl_think_rate_hard: float
-    """Least think rate on the levels above, likewise."""
-    degrpo_lead: float
-    """Least lead of DeGRPO over vanilla GRPO in reward at the end of RL."""
-    router_lift: float
-    """Least accuracy above a random router of the same cost."""
-    think_rate_level_1: float
-    """Largest think rate at level 1 after DeGRPO."""
-    think_rate_hard: float
-    """Least think rate after DeGRPO on the levels where the decision rule says think."""
-    accuracy_gap: float
-    """Largest loss of accuracy against always thinking."""
-    regret: float
-    """Largest regret to the oracle by level, in reward."""
-
-
-class Profile(_Section):
-    """A whole run."""
-
-    name: str
-    description: str
-    problems: Problems
-    model: Model
-    base: Base
-    distill: Distill
-    sft: SFT
-    rl: RL
-    evaluation: Evaluation
-    launch: Launch
-    expect: Expect
-
-    def model_post_init(self, _):
-        batches = {
-            "base.batch_size": self.base.batch_size,
-            "sft.batch_size": self.sft.batch_size,
-            "prompts_per_step x group_size / micro_batch": (
-                self.rl.prompts_per_step * self.rl.group_size // self.rl.micro_batch
-            ),
-        }
-        for name, value in batches.items():
-            if value % self.launch.processes:
-                raise ValueError(
-                    f"launch.processes={self.launch.processes} does not divide {name}={value}: "
-                    "every process must get the same share"
-                )
 
 
 def available_profiles() -> list[str]:
@@ -269,7 +72,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
     if not isinstance(values, Mapping):
         raise ProfileError(f"overrides must be a mapping such as {{'rl.alpha': 0.5}}, got {values!r}")
     flat: list[tuple[str, Any]] = []
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=lambda item: item[0] != "kind"):  # see _set
         dotted = f"{prefix}{key}"
         flat += _flatten(value, f"{dotted}.") if isinstance(value, Mapping) else [(dotted, value)]
     return flat
@@ -277,31 +80,39 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
 
 def _set(values: dict[str, Any], dotted: str, value: Any, name: str):
     *sections, last = dotted.split(".")
-    known: type[_Section] = Profile
+    known: list[type[Section]] = [Profile]
     target = values
     for section in sections:
-        field = known.model_fields.get(section)
-        if field is None or not (
-            isinstance(field.annotation, type) and issubclass(field.annotation, _Section)
-        ):
+        known = [member for kind in known for member in _kinds(kind, section)]
+        if not known:
             raise ProfileError(f"profile {name!r} has no section {section!r}{_nearest(dotted, known_keys())}")
-        known, target = field.annotation, target.setdefault(section, {})
+        target = target.setdefault(section, {})
         if not isinstance(target, dict):
             raise ProfileError(f"profile {name!r}: {section} is {target!r}, expected a mapping of settings")
-    if last not in known.model_fields:
+    if not any(last in kind.model_fields for kind in known):
         raise ProfileError(f"profile {name!r} has no setting {dotted!r}{_nearest(dotted, known_keys())}")
+    if last == "kind" and target.get("kind") != value:  # another kind of section starts from nothing
+        target.clear()
     target[last] = value
 
 
-def known_keys() -> list[str]:
-    """Every setting as a dotted key, such as ``rl.alpha``."""
-    keys = []
-    for section, field in Profile.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
-            keys += [f"{section}.{key}" for key in field.annotation.model_fields]
-        else:
-            keys.append(section)
-    return keys
+def _kinds(section: type[Section], field: str) -> list[type[Section]]:
+    """The kinds of section that a field may hold; none if it holds a plain value or does not exist."""
+    info = section.model_fields.get(field)
+    members = [] if info is None else [info.annotation, *get_args(info.annotation)]
+    return [member for member in members if isinstance(member, type) and issubclass(member, Section)]
+
+
+def known_keys(section: type[Section] = Profile, prefix: str = "") -> list[str]:
+    """Every setting as a dotted key, such as ``rl.alpha``, of all kinds of section."""
+    keys: dict[str, None] = {}
+    for name in section.model_fields:
+        kinds = _kinds(section, name)
+        for kind in kinds:
+            keys |= dict.fromkeys(known_keys(kind, f"{prefix}{name}."))
+        if not kinds:
+            keys[f"{prefix}{name}"] = None
+    return list(keys)
 
 
 def _nearest(given: str, known: list[str]) -> str:
@@ -318,9 +129,27 @@ def _nearest(given: str, known: list[str]) -> str:
 def _one_line(error: ValidationError, name: str) -> str:
     problems = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
+        where = ".".join(str(part) for part in _without_kinds(item["loc"]))
         text = item["msg"].removeprefix("Value error, ")
         given = "" if item["type"] in ("value_error", "missing") else f", got {item['input']!r}"
         nearest = _nearest(where, known_keys()) if item["type"] == "extra_forbidden" else ""
         problems.append(f"{where}: {text}{given}{nearest}")
     return f"profile {name!r}: " + "; ".join(problems)
+
+
+def _without_kinds(location: tuple[str | int, ...]) -> list[str | int]:
+    """Where a mistake is, as the profile writes it: pydantic names the kind of a section as well."""
+    parts: list[str | int] = []
+    known: list[type[Section]] = [Profile]
+    for part in location:
+        chosen = [
+            kind
+            for kind in known
+            if get_args(getattr(kind.model_fields.get("kind"), "annotation", None)) == (part,)
+        ]
+        if chosen:
+            known = chosen
+            continue
+        parts.append(part)
+        known = [member for kind in known for member in _kinds(kind, str(part))]
+    return parts

@@ -26,7 +26,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from thinkless.profiles import Profile
 from thinkless.records import (
     StageError,
     commit,
@@ -39,6 +38,7 @@ from thinkless.records import (
     versions,
     write_json,
 )
+from thinkless.settings import Profile
 
 MANIFEST, BEGUN, ARCHIVE = "manifest.json", "begun.json", ".archive"
 ACCELERATE_LAUNCH = (

@@ -10,31 +10,62 @@ import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, Trainer, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+)
 from trl import SFTConfig, SFTTrainer
 
-from thinkless.profiles import RL, SFT, Base, Optimizer
 from thinkless.records import METRICS, StageError, read_metrics
 from thinkless.rewards import ModeReward
+from thinkless.settings import RL, SFT, Base, Launch, Optimizer
 from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer
 
 
-def load(folder: Path):
+def load_tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or a model on the hub, padding on the left."""
+    return AutoTokenizer.from_pretrained(source, revision=revision, padding_side="left")
+
+
+def load(folder: Path, attention: str = "sdpa"):
     """The (model, tokenizer) of a model folder, in float32, padding on the left."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
+    return model, load_tokenizer(folder)
 
 
-def save(model, tokenizer, folder: Path):
-    """Write model (safetensors) and tokenizer, so that `folder` is complete or absent."""
+def fetch(path: str, revision: str | None = None):
+    """The (model, tokenizer) of a published model, in its own precision, from the hub or a folder.
+
+    Raises StageError if there is none, or the hub cannot be reached.
+    """
+    try:
+        tokenizer = load_tokenizer(path, revision)
+        return AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto"), tokenizer
+    except (OSError, ValueError) as error:
+        raise StageError(
+            f"cannot load the model {path!r} ({str(error).splitlines()[0]}): expected a folder with a "
+            "Transformers model, or its name on the hub and a network"
+        ) from None
+
+
+def save(model, tokenizer, folder: Path, weights: dict[str, torch.Tensor] | None = None):
+    """Write model (safetensors) and tokenizer, so that `folder` is complete or absent.
+
+    `weights` stand in for the model's own, which it holds only a part of when it is sharded.
+    """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
+    model.save_pretrained(partial, state_dict=weights)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -108,13 +139,15 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def _arguments(settings: Optimizer, folder: Path, seed: int) -> dict:
+def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> dict[str, Any]:
     """What all three trainings pass to Transformers' Trainer."""
     gpu = torch.cuda.is_available()
+    minimum = {"min_lr": settings.min_learning_rate} if settings.schedule == "cosine_with_min_lr" else {}
     return {
         "output_dir": str(folder / "checkpoints"),
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.schedule,
+        "lr_scheduler_kwargs": minimum,
         "warmup_steps": settings.warmup_steps,
         "adam_beta2": settings.beta2,
         "weight_decay": settings.weight_decay,
@@ -123,12 +156,67 @@ def _arguments(settings: Optimizer, folder: Path, seed: int) -> dict:
         "save_total_limit": 2,
         "seed": seed,
         "use_cpu": not gpu,
-        "bf16": gpu,
-        "gradient_checkpointing": gpu,
-        "report_to": "none",
+        "bf16": launch.precision == "bfloat16",
+        "gradient_checkpointing": launch.gradient_checkpointing,
+        "report_to": list(launch.report_to) or "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": gpu,
     }
+
+
+def sft_config(settings: Base | SFT, launch: Launch, folder: Path, *, seed: int) -> SFTConfig:
+    """TRL's configuration of a supervised training, for each of `launch.processes` processes."""
+    share = settings.batch_size // launch.processes
+    micro_batch = getattr(settings, "micro_batch", None) or share
+    return SFTConfig(
+        **_arguments(settings, launch, folder, seed),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=share // micro_batch,
+        num_train_epochs=1,
+        logging_steps=math.gcd(10, settings.save_steps),  # a mean must not straddle a checkpoint
+        train_sampling_strategy="sequential",
+        max_length=None,
+    )
+
+
+def rl_config(
+    objective: str, settings: RL, launch: Launch, folder: Path, *, max_tokens: int, seed: int
+) -> DeGRPOConfig:
+    """TRL's configuration of an RL run, for each of `launch.processes` processes."""
+    completions = settings.prompts_per_step * settings.group_size
+    rollout = completions // settings.micro_batch // launch.processes
+    vllm: dict[str, Any] = {"use_vllm": False}
+    if settings.engine != "transformers":
+        vllm = {
+            "use_vllm": True,
+            "vllm_mode": "colocate" if settings.engine == "vllm" else "server",
+            "vllm_server_base_url": settings.server,
+            "vllm_gpu_memory_utilization": settings.vllm_memory,
+            "vllm_enable_sleep_mode": settings.engine == "vllm",
+            # Engine and trainer round differently. Over 24k tokens the product of their ratios is noise,
+            # and masking whole answers by it (TRL's default) would drop most of the long ones.
+            "vllm_importance_sampling_mode": "token_truncate",
+        }
+    arguments = _arguments(settings, launch, folder, seed)
+    arguments["save_steps"] *= settings.updates_per_step
+    return DeGRPOConfig(
+        **arguments,
+        **vllm,
+        objective=objective,
+        alpha=settings.alpha,
+        epsilon=settings.epsilon,
+        beta=settings.beta,
+        max_steps=settings.steps * settings.updates_per_step,
+        num_generations=settings.group_size,
+        per_device_train_batch_size=settings.micro_batch,
+        gradient_accumulation_steps=rollout // settings.updates_per_step,
+        steps_per_generation=rollout,
+        length_buckets=settings.length_buckets,
+        max_completion_length=max_tokens,
+        temperature=settings.temperature,
+        logging_steps=1,
+        shuffle_dataset=False,
+    )
 
 
 def _finish(trainer: Trainer, folder: Path) -> list[dict]:
@@ -137,64 +225,53 @@ def _finish(trainer: Trainer, folder: Path) -> list[dict]:
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(folder / "checkpoints")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # every rank has a part of it
     if trainer.accelerator.is_main_process:
-        save(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, folder / "model")
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        save(model, trainer.processing_class, folder / "model", weights)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return read_metrics(folder)
 
 
-def train_supervised(start: Path, rows: Dataset, settings: Base | SFT, folder: Path, *, seed: int) -> dict:
+def train_supervised(
+    start: Path, rows: Dataset, settings: Base | SFT, folder: Path, *, launch: Launch, seed: int
+) -> dict[str, Any]:
     """One pass over `rows` (`prompt`, `completion`), in their order, loss on completions only.
 
     Returns the final metrics: the last logged loss, rows and updates.
     """
-    model, tokenizer = load(start)
-    config = SFTConfig(
-        **_arguments(settings, folder, seed),
-        per_device_train_batch_size=settings.batch_size,
-        num_train_epochs=1,
-        logging_steps=math.gcd(10, settings.save_steps),  # a mean must not straddle a checkpoint
-        train_sampling_strategy="sequential",
-        max_length=None,
+    model, tokenizer = load(start, launch.attention)
+    trainer = SFTTrainer(
+        model=model,
+        args=sft_config(settings, launch, folder, seed=seed),
+        train_dataset=rows.select_columns(["prompt", "completion"]),
+        processing_class=tokenizer,
     )
-    config.per_device_train_batch_size //= config.world_size
-    rows = rows.select_columns(["prompt", "completion"])
-    trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
     history = _finish(trainer, folder)
     losses = [row["loss"] for row in history if "loss" in row]
     return {"loss": losses[-1] if losses else None, "rows": len(rows), "updates": trainer.state.global_step}
 
 
 def train_rl(
-    start: Path, problems: Dataset, objective: str, settings: RL, folder: Path, *, max_tokens: int, seed: int
-) -> dict:
+    start: Path,
+    problems: Dataset,
+    objective: str,
+    settings: RL,
+    folder: Path,
+    *,
+    launch: Launch,
+    max_tokens: int,
+    seed: int,
+) -> dict[str, Any]:
     """Reinforcement learning of `start` on `problems` with one of `objectives.OBJECTIVES`.
 
     Returns the mean of every logged metric over the last tenth of the run.
     """
-    model, tokenizer = load(start)
-    config = DeGRPOConfig(
-        **_arguments(settings, folder, seed),
-        objective=objective,
-        alpha=settings.alpha,
-        epsilon=settings.epsilon,
-        beta=settings.beta,
-        max_steps=settings.steps,
-        num_generations=settings.group_size,
-        per_device_train_batch_size=settings.micro_batch,
-        gradient_accumulation_steps=settings.prompts_per_step * settings.group_size // settings.micro_batch,
-        length_buckets=settings.length_buckets,
-        max_completion_length=max_tokens,
-        temperature=settings.temperature,
-        logging_steps=1,
-        shuffle_dataset=False,
-    )
-    config.gradient_accumulation_steps //= config.world_size
-    config.steps_per_generation = config.gradient_accumulation_steps
+    model, tokenizer = load(start, launch.attention)
     trainer = DeGRPOTrainer(
         model=model,
-        args=config,
+        args=rl_config(objective, settings, launch, folder, max_tokens=max_tokens, seed=seed),
         train_dataset=problems,
         processing_class=tokenizer,
         reward_funcs=ModeReward(tokenizer, settings.gamma),

@@ -1,0 +1,109 @@
+"""Which questions a run is about: the laptop world, or published sets. The `problems` of a profile.
+
+Both kinds answer the same four calls, so that no stage asks which kind it has: `teaching` (questions
+for distillation), `training` (for RL, in the order they are asked), `held_out` (for evaluation) and
+`longest_answer`.
+"""
+
+from typing import Literal
+
+from datasets import Dataset, concatenate_datasets
+from pydantic import Field
+
+from thinkless.problems import chain
+from thinkless.problems.chain import VERBOSITY, ChainWorld
+from thinkless.schema import Section
+
+SLACK = 8
+"""Tokens that a completion may run past the longest right answer before it is cut off."""
+
+
+class ChainProblems(Section):
+    """The laptop world: which questions are asked, and how the textbook answers them."""
+
+    kind: Literal["chain"]
+    levels: int = Field(ge=1, le=20)
+    verbosity: str
+    """A key of `problems.chain.VERBOSITY`."""
+    noise_short: list[float] = []
+    """Share of wrong short answers in the textbook, one entry per level; empty means none."""
+    noise_think: list[float] = []
+    redundancy: int = Field(0, ge=0)
+    """Worked answers check themselves 0..redundancy times."""
+    mix: list[float]
+    """Share of each level in the questions of RL."""
+    held_out_per_level: int = Field(ge=1, le=300)
+
+    def world(self) -> ChainWorld:
+        """The dials as the world takes them."""
+        return ChainWorld(
+            self.levels, self.verbosity, tuple(self.noise_short), tuple(self.noise_think), self.redundancy
+        )
+
+    def longest_answer(self) -> int | None:
+        """Length limit of a completion in tokens: the longest worked answer and some slack."""
+        return self.world().think_length(self.levels) + SLACK
+
+    def teaching(self, count: int, seed: int) -> Dataset:
+        """`count` questions for the teachers, levels in equal shares."""
+        return chain.draw_problems(self.world(), count, seed=seed)
+
+    def training(self, count: int, seed: int) -> Dataset:
+        """`count` questions for RL, levels in the shares of `mix`."""
+        return chain.draw_problems(self.world(), count, mix=self.mix, seed=seed)
+
+    def held_out(self, seed: int) -> Dataset:
+        """The questions of the evaluation, never among the others above level 1."""
+        return chain.held_out_problems(self.world(), self.held_out_per_level, seed=seed)
+
+    def model_post_init(self, _):
+        if self.verbosity not in VERBOSITY:
+            raise ValueError(f"verbosity={self.verbosity!r}: expected one of {', '.join(VERBOSITY)}")
+        self.world()
+        if len(self.mix) != self.levels or min(self.mix) < 0 or sum(self.mix) <= 0:
+            raise ValueError(f"mix={self.mix}: expected {self.levels} shares, none negative, not all zero")
+
+
+class MathProblems(Section):
+    """Published problem sets, from the hub or from local files; see `problems.math`."""
+
+    kind: Literal["math"]
+    train: str
+    """The set whose questions are distilled and trained on, such as ``deepscaler``."""
+    evaluate: list[str] = Field(min_length=1)
+    """The benchmarks, each a set's name."""
+    files: dict[str, str] = {}
+    """Set name -> local file or folder to read it from, in place of the hub."""
+    limit: int | None = Field(None, ge=1)
+    """At most so many questions of each benchmark."""
+    instruct_evaluation: bool = True
+    """Ask for step-by-step reasoning and a boxed answer in evaluation prompts."""
+    instruct_rl: bool = False
+    """The same in RL prompts; the released code does without."""
+
+    def longest_answer(self) -> int | None:
+        """Published questions set no limit of their own."""
+        return None
+
+    def teaching(self, count: int, seed: int) -> Dataset:
+        """At most `count` questions of the training set, shuffled."""
+        questions = self._load(self.train, self.instruct_evaluation).shuffle(seed=seed)
+        return questions.select(range(min(count, len(questions))))
+
+    def training(self, count: int, seed: int) -> Dataset:
+        """`count` questions of the training set, in a new order at every pass through it."""
+        questions = self._load(self.train, self.instruct_rl)
+        passes = -(-count // len(questions))
+        order = concatenate_datasets([questions.shuffle(seed=seed + k) for k in range(passes)])
+        return order.select(range(count))
+
+    def held_out(self, seed: int) -> Dataset:
+        """Every benchmark, one after the other; the column `source` names them. `seed` changes nothing."""
+        sets = [self._load(name, self.instruct_evaluation, self.limit) for name in self.evaluate]
+        return concatenate_datasets(sets)
+
+    def _load(self, name: str, instruction: bool, limit: int | None = None) -> Dataset:
+        from thinkless.problems.math import load_problems
+
+        return load_problems(name, path=self.files.get(name), instruction=instruction, limit=limit)
+

@@ -16,6 +16,7 @@ LAYERS = [
     {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses", "models", "records", "schema"},
     {"grading", "problems.sets"},
     {"settings"},
+    {"launching"},
     {"profiles"},
     {"rewards", "generation"},
     {"distill", "evaluation", "stages", "trainer"},

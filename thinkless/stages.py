@@ -26,6 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from thinkless.launching import accelerate_launch, this_machine
 from thinkless.records import (
     StageError,
     commit,
@@ -41,13 +42,10 @@ from thinkless.records import (
 from thinkless.settings import Profile
 
 MANIFEST, BEGUN, ARCHIVE = "manifest.json", "begun.json", ".archive"
-ACCELERATE_LAUNCH = (
-    *("-m", "accelerate.commands.launch", "--num_machines", "1"),
-    "--multi_gpu",  # also on CPUs: without it a machine with no GPUs gets one process, silently
-    *("--mixed_precision", "no", "--dynamo_backend", "no"),
-)
 LOCK_PATIENCE = 5
 """Seconds to wait for a stage's lock: a killed run's workers notice within two."""
+FOLLOWING = 2
+"""Seconds between two looks at what the first machine has done."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +143,9 @@ class Runner:
             self.run(upstream)
         if self.is_done(name):
             return folder
+        if this_machine(self.profile.launch.machines).rank > 0:
+            self._follow(name)
+            return folder
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / f".{name}.lock", timeout=LOCK_PATIENCE):
@@ -195,7 +196,7 @@ class Runner:
 
     def _start(self, name: str, command: list[str], **environment: str) -> subprocess.Popen:
         """A process that writes to the stage's log and ends when this process does."""
-        with (self.root / f".{name}.log").open("w") as log:
+        with self._log(name).open("w") as log:
             return subprocess.Popen(
                 [*command, "--owned"],
                 stdin=subprocess.PIPE,  # closes when this process ends, however it ends
@@ -204,9 +205,13 @@ class Runner:
                 env={**os.environ, **environment},
             )
 
+    def _log(self, name: str) -> Path:
+        machine = this_machine(self.profile.launch.machines).rank
+        return self.root / (f".{name}.{machine}.log" if machine else f".{name}.log")
+
     def _check_exit(self, name: str, returncode: int):
         if returncode:
-            log = self.root / f".{name}.log"
+            log = self._log(name)
             lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
             cause = next((line for line in reversed(lines) if "error:" in line.lower()), lines[-1])
             raise StageError(f"stage {name} ended with exit code {returncode}: {cause} (whole log: {log})")
@@ -235,11 +240,8 @@ class Runner:
         if (folder / MANIFEST).exists():  # it came back from the archive
             return
         started, (cpu_before, _) = time.perf_counter(), usage()
-        processes = self.profile.launch.processes
-        if stage.distributed and processes > 1 and self.command is not None:
-            python, *arguments = self.command(name)
-            launch = [python, *ACCELERATE_LAUNCH, "--num_processes", str(processes)]
-            self._check_exit(name, self._start(name, [*launch, *arguments, "--rank"]).wait())
+        if stage.distributed and self.profile.launch.processes > 1 and self.command is not None:
+            self._launch(name)
         else:
             self.compute(name)
         cpu, memory = usage()
@@ -268,6 +270,21 @@ class Runner:
             },
         )
         (folder / BEGUN).unlink()
+
+    def _launch(self, name: str):
+        """This machine's processes of a stage, until they end."""
+        assert self.command is not None
+        python, *arguments = self.command(name)
+        launcher = [python, *accelerate_launch(self.profile.launch)]
+        self._check_exit(name, self._start(name, [*launcher, *arguments, "--rank"]).wait())
+
+    def _follow(self, name: str):
+        """On a machine that is not the first: lend its processes to a stage, or wait until it is done."""
+        while not self.is_done(name):
+            begun = self.folder(name) / BEGUN
+            if self.stages[name].distributed and begun.exists() and read_json(begun)["key"] == self.key(name):
+                self._launch(name)
+            time.sleep(FOLLOWING)
 
     def compute(self, name: str):
         """The computation alone, in this process; `run` wraps it. One rank of several calls this."""

@@ -106,4 +106,3 @@ class MathProblems(Section):
         from thinkless.problems.math import load_problems
 
         return load_problems(name, path=self.files.get(name), instruction=instruction, limit=limit)
-

@@ -1,6 +1,7 @@
 # make book         run every chapter on the laptop profile, then build the book
 # make test         style, types, units, the smoke profile through every chapter, its book checked
 # make check-book   the tests of a built book, on what `make book` made
+# make train        every stage of PROFILE without the chapters, such as `make train PROFILE=h100x4`
 # make lab          the chapters in JupyterLab
 # make clean        remove what was built and run (the environment stays; `rm -r .venv` removes it)
 
@@ -15,7 +16,7 @@ SMOKE   := _build/smoke
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
 
-.PHONY: book test check-book lab clean
+.PHONY: book test check-book train lab clean
 
 book: $(VENV)/ready
 	$(BIN)/python -m thinkless.book run --profile $(PROFILE) --seed $(SEED)
@@ -34,6 +35,9 @@ test: $(VENV)/ready
 
 check-book: $(VENV)/ready
 	$(BIN)/python -m pytest tests/test_built_book.py tests/test_browser.py
+
+train: $(VENV)/ready
+	$(BIN)/python -m thinkless train --profile $(PROFILE) --seed $(SEED)
 
 lab: $(VENV)/ready
 	$(BIN)/jupyter lab notebooks

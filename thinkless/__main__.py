@@ -17,9 +17,11 @@ def main(arguments: list[str] | None = None) -> int:
     add_run_options(stage)
     stage.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)  # one of several processes
     stage.add_argument("--owned", action="store_true", help=argparse.SUPPRESS)  # see end_with_owner
+    train = commands.add_parser("train", help="every stage of a profile, in order; kill it and call it again")
+    add_run_options(train)
     options = parser.parse_args(arguments)
 
-    if options.owned:
+    if options.command == "stage" and options.owned:
         end_with_owner()
     from thinkless.pipeline import pipeline
     from thinkless.profiles import ProfileError
@@ -27,7 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         runner = pipeline(options.profile, options.seed, options.overrides, options.runs_dir)
-        if options.rank:
+        if options.command == "train":
+            for name in runner.stages:
+                print(f"{name:<20} {runner.run(name)}", flush=True)
+        elif options.rank:
             runner.compute(options.name)
         else:
             print(runner.run(options.name))

@@ -28,6 +28,8 @@ from thinkless.stages import fail
 
 STAMP = "thinkless"
 """Key of an executed notebook's metadata that says what it was made from."""
+WORLD = "laptop_world"
+"""Key of a notebook's metadata that says: about the laptop world, so it runs on `laptop` at any scale."""
 QUIET = {
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -63,6 +65,14 @@ def chapters(root: Path) -> list[Path]:
 def executed(notebook: Path) -> Path:
     """Where the executed copy of a notebook lives."""
     return notebook.parent.parent / "book" / "executed" / notebook.name
+
+
+def options_for(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a chapter is run with: those of `laptop` if it is about a world they do not have."""
+    problems = load_profile(options["profile"], options["overrides"]).problems
+    if problems.kind == "chain" or not json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get(WORLD):
+        return dict(options)
+    return {**options, "profile": "laptop", "overrides": {}}
 
 
 def _parameters(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,12 +165,13 @@ def run(root: Path, options: Mapping[str, Any], only: str | None = None, *, time
         )
     for number, notebook in enumerate(chosen, start=1):
         title = f"[{number}/{len(chosen)}] {notebook.stem:<20}"
-        if _recorded_stamp(executed(notebook)) == stamp(notebook, options):
+        own = options_for(notebook, options)
+        if _recorded_stamp(executed(notebook)) == stamp(notebook, own):
             print(f"{title} up to date", flush=True)
             continue
         print(f"{title} running", end="", flush=True)
         try:
-            seconds = run_chapter(notebook, options, timeout=timeout)
+            seconds = run_chapter(notebook, own, timeout=timeout)
         except BaseException:
             print()
             raise
@@ -176,12 +187,13 @@ def check(root: Path):
             raise BookError(f"{notebook.stem} has not been run: run 'python -m thinkless.book run' first")
         if recorded != stamp(notebook, recorded["parameters"]):
             raise BookError(f"{notebook.stem} is stale: run 'python -m thinkless.book run' again")
-        stamps[notebook.stem] = recorded["parameters"]
+        stamps[notebook] = recorded["parameters"]
     first, parameters = next(iter(stamps.items()))
-    for name, other in stamps.items():
-        if other != parameters:
+    for notebook, other in stamps.items():
+        if other != options_for(notebook, parameters):
             raise BookError(
-                f"{name} was run with {other} but {first} with {parameters}: run all chapters alike"
+                f"{notebook.stem} was run with {other} but {first.stem} with {parameters}: "
+                "run all chapters alike"
             )
 
 

@@ -22,6 +22,8 @@ from thinkless.rewards import format_fault, reward
 
 SETTINGS: dict[str, Mode | None] = {"free": None, "short": Mode.SHORT, "think": Mode.THINK}
 """How a question is answered: the forced mode, or None for the model's own choice."""
+CARRIED = ("source", "prompt_tokens")
+"""Columns of the questions that go into the report where they exist: benchmark, length of the prompt."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Report:
 
     Columns of `answers`: `question` (index), `prompt`, `level`, `setting` (key of `SETTINGS`), `mode`
     ("think", "short" or None), `correct`, `tokens` (control and end token included, prompt not),
-    `reward`, `think_probability`, `fault`, `text`.
+    `reward`, `think_probability`, `fault`, `text`; and of the questions' own columns those in `CARRIED`.
     """
 
     answers: pd.DataFrame
@@ -40,14 +42,31 @@ class Report:
         """The answers of one setting."""
         return self.answers[self.answers.setting == name]
 
-    def by_level(self) -> pd.DataFrame:
-        """Accuracy, tokens and reward per level for each setting, and the free think rate."""
+    def by(self, column: str) -> pd.DataFrame:
+        """Accuracy, tokens and reward per value of `column` for each setting, and the free think rate."""
         table = self.answers.pivot_table(
-            index="level", columns="setting", values=["correct", "tokens", "reward"]
+            index=column, columns="setting", values=["correct", "tokens", "reward"]
         )
         table.columns = [f"{value} ({setting})" for value, setting in table.columns]
         free = self.setting("free")
-        table.insert(0, "think rate", (free["mode"] == "think").groupby(free["level"]).mean())
+        table.insert(0, "think rate", (free["mode"] == "think").groupby(free[column]).mean())
+        return table
+
+    def by_level(self) -> pd.DataFrame:
+        """`by("level")`."""
+        return self.by("level")
+
+    def by_benchmark(self) -> pd.DataFrame:
+        """What the paper's Table 1 has for each benchmark: pass@1, tokens and think rate of the free answers.
+
+        The released code counts the tokens of prompt and answer, as `tokens with prompt` does; `tokens`
+        are the answer's alone. Questions need the columns `source` and `prompt_tokens`.
+        """
+        free = self.setting("free")
+        free = free.assign(thinks=free["mode"] == "think", total=free["tokens"] + free["prompt_tokens"])
+        table = free.groupby("source", sort=False)[["correct", "tokens", "total", "thinks"]].mean()
+        table.columns = ["pass@1", "tokens", "tokens with prompt", "think rate"]
+        table.insert(0, "questions", free.groupby("source", sort=False)["question"].nunique())
         return table
 
     def by_mode(self) -> pd.DataFrame:
@@ -173,6 +192,7 @@ def evaluate(
                         "think_probability": completion.think_probability,
                         "fault": fault,
                         "text": completion.text,
+                        **{name: problem[name] for name in CARRIED if name in problem},
                     }
                 )
     return Report(pd.DataFrame(rows), gamma)

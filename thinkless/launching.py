@@ -44,8 +44,8 @@ def this_machine(machines: int) -> Machine:
     address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "29500")
     if not (rank.isdigit() and int(rank) < machines and address and port.isdigit()):
         raise StageError(
-            f"NODE_RANK={rank!r}, MASTER_ADDR={address!r}, MASTER_PORT={port!r}: on {machines} machines expected "
-            f"this machine's number, 0 to {machines - 1}, and the address and port of machine 0"
+            f"NODE_RANK={rank!r}, MASTER_ADDR={address!r}, MASTER_PORT={port!r}: expected this machine's "
+            f"number, 0 to {machines - 1}, and the address and port of machine 0"
         )
     return Machine(int(rank), address, int(port))
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from datasets import Dataset, disable_progress_bars, load_from_disk
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -44,10 +45,25 @@ def max_tokens(profile: Profile, section: Literal["distill", "rl", "evaluation"]
 
 
 def prompts(questions: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """`questions` as the hybrid model is asked: through the tokenizer's chat template, if it has one."""
-    if tokenizer.chat_template is None:
-        return questions
-    return questions.map(lambda row: {"prompt": chat_prompt(tokenizer, row["prompt"])})
+    """`questions` as the hybrid model is asked: through the tokenizer's chat template, if it has one.
+
+    Adds the column `prompt_tokens`.
+    """
+
+    def ask(row):
+        prompt = row["prompt"] if tokenizer.chat_template is None else chat_prompt(tokenizer, row["prompt"])
+        length = len(tokenizer(prompt, add_special_tokens=False).input_ids)
+        return {"prompt": prompt, "prompt_tokens": length}
+
+    return questions.map(ask)
+
+
+def open_generator(model: Path, engine: Literal["transformers", "vllm"], max_tokens: int) -> Generator:
+    """The model of a run folder, ready to answer with up to `max_tokens` tokens."""
+    if engine == "vllm":
+        return VLLMGenerator(model)
+    weights, tokenizer = load(model)
+    return TransformersGenerator(weights.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
 
 
 def _base(run: Run) -> dict[str, Any]:

@@ -15,7 +15,9 @@ PACKAGE = Path(__file__).parents[1] / "thinkless"
 LAYERS = [
     {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses", "models", "records"},
     {"grading", "profiles"},
-    {"rewards", "generation"},
+    {"rewards", "generation.interface"},
+    {"generation.server", "generation.transformers"},
+    {"generation"},
     {"distill", "evaluation", "stages", "trainer"},
     {"training"},
     {"pipeline"},
@@ -31,7 +33,10 @@ KNOWS_NOTHING_OF = {
     "grading": {"torch", "transformers", "trl"},
     "profiles": {"torch", "transformers", "trl"},
     "stages": {"transformers", "trl", "datasets"},
-    "generation": {"trl", "datasets"},
+    "generation": {"trl", "datasets", "vllm", "openai"},
+    "generation.interface": {"torch", "trl", "datasets"},
+    "generation.transformers": {"trl", "datasets"},
+    "generation.server": {"torch", "trl", "datasets", "openai", "httpx2"},
     "evaluation": {"trl", "torch", "plotly"},
 }
 """Libraries that a module must do without in its own top-level imports, whatever its layer."""

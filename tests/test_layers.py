@@ -16,7 +16,7 @@ LAYERS = [
     {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses", "models", "records"},
     {"grading", "profiles"},
     {"rewards", "generation.interface"},
-    {"generation.server", "generation.transformers"},
+    {"generation.server", "generation.transformers", "generation.vllm"},
     {"generation"},
     {"distill", "evaluation", "stages", "trainer"},
     {"training"},
@@ -36,6 +36,7 @@ KNOWS_NOTHING_OF = {
     "generation": {"trl", "datasets", "vllm", "openai"},
     "generation.interface": {"torch", "trl", "datasets"},
     "generation.transformers": {"trl", "datasets"},
+    "generation.vllm": {"torch", "trl", "datasets", "vllm"},
     "generation.server": {"torch", "trl", "datasets", "openai", "httpx2"},
     "evaluation": {"trl", "torch", "plotly"},
 }

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from thinkless.generation.interface import Completion, Sampling, has_modes, request_seeds
+from thinkless.generation.interface import Completion, Sampling, has_modes, request_seeds, think_share
 from thinkless.modes import END_OF_THINKING, Mode, control_id, mode_of
 
 EXTENSIONS = {
@@ -183,7 +183,7 @@ class ServerGenerator:
         values = [choice.logprobs.top_logprobs[0].get(f"token_id:{token}") for token in pair]
         if None in values:
             return math.nan
-        return 1 / (1 + math.exp(min(values[1] - values[0], 700.0)))
+        return think_share(*values)
 
     def _ask(
         self,

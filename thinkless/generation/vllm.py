@@ -1,4 +1,4 @@
-"""The engine for real models: vLLM in this process. Needs `pip install vllm==0.31.0`, the release TRL supports.
+"""The engine for real models: vLLM in this process (0.31.0, the newest release that TRL 1.16 takes).
 
 The tilt of the mode (`mode_bias`) is a request of its own: vLLM adds a `logit_bias` to every token of a
 request, so the first token is drawn alone and the rest without the bias. The other way, a logits
@@ -149,6 +149,6 @@ class WorkerExtension:
         copy of a head that is tied to the embeddings as it was. Pack it again."""
         from vllm.platforms import current_platform
 
-        head = getattr(self.model_runner.get_model(), "lm_head", None)
-        if current_platform.is_cpu() and hasattr(head, "quant_method"):
+        head: Any = getattr(self.model_runner.get_model(), "lm_head", None)
+        if current_platform.is_cpu() and head is not None:
             head.quant_method.process_weights_after_loading(head)

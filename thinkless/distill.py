@@ -58,7 +58,7 @@ def distill(
         columns[f"{name}_correct"] = [
             is_correct(t, gold) for t, gold in zip(texts, problems["answer"], strict=True)
         ]
-        columns[f"{name}_tokens"] = [len(completion.token_ids) for completion in completions]
+        columns[f"{name}_tokens"] = [completion.tokens for completion in completions]
         columns[f"{name}_finished"] = [completion.finish_reason == "stop" for completion in completions]
     for name, values in columns.items():
         problems = problems.add_column(name, values)

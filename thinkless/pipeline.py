@@ -61,7 +61,7 @@ def prompts(questions: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 def open_generator(model: Path, engine: Literal["transformers", "vllm"], max_tokens: int) -> Generator:
     """The model of a run folder, ready to answer with up to `max_tokens` tokens."""
     if engine == "vllm":
-        return VLLMGenerator(model)
+        return VLLMGenerator(model, load_tokenizer(model))
     weights, tokenizer = load(model)
     return TransformersGenerator(weights.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
 

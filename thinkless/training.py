@@ -147,7 +147,7 @@ def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> 
         "output_dir": str(folder / "checkpoints"),
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.schedule,
-        "lr_scheduler_kwargs": minimum,
+        "lr_scheduler_kwargs": minimum or None,
         "warmup_steps": settings.warmup_steps,
         "adam_beta2": settings.beta2,
         "weight_decay": settings.weight_decay,

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, Trainer, TrainerCallback
+from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from thinkless.models import load_tokenizer
 from thinkless.profiles import RL, SFT, Base, Optimizer
 from thinkless.records import METRICS, StageError, read_metrics
 from thinkless.rewards import ModeReward
@@ -26,8 +27,7 @@ from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer
 
 def load(folder: Path):
     """The (model, tokenizer) of a model folder, in float32, padding on the left."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), load_tokenizer(folder)
 
 
 def save(model, tokenizer, folder: Path):

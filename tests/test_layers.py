@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "thinkless"
 
 LAYERS = [
     {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses"},
-    {"models", "records", "schema", "chat_template"},
+    {"models", "records", "schema"},
+    {"chat_template"},
     {"grading", "problems.sets"},
     {"settings"},
     {"launching", "profiles"},

@@ -19,7 +19,7 @@ from thinkless import distill as distillation
 from thinkless.chat_template import chat_prompt, install_chat_template
 from thinkless.evaluation import evaluate
 from thinkless.generation import Generator, TransformersGenerator, VLLMGenerator
-from thinkless.models import build_model, build_tokenizer
+from thinkless.models import build_model, build_tokenizer, load_tokenizer
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.problems import chain
 from thinkless.problems.sets import ChainProblems
@@ -30,7 +30,6 @@ from thinkless.training import (
     fetch,
     in_batches_of_similar_length,
     load,
-    load_tokenizer,
     save,
     train_rl,
     train_supervised,
@@ -51,7 +50,7 @@ def prompts(questions: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """
 
     def ask(row):
-        prompt = row["prompt"] if tokenizer.chat_template is None else chat_prompt(tokenizer, row["prompt"])
+        prompt = chat_prompt(tokenizer, row["prompt"])
         length = len(tokenizer(prompt, add_special_tokens=False).input_ids)
         return {"prompt": prompt, "prompt_tokens": length}
 

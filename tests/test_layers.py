@@ -18,6 +18,7 @@ LAYERS = [
     {"rewards", "generation.interface"},
     {"generation.server", "generation.transformers"},
     {"generation"},
+    {"answers"},
     {"distill", "evaluation", "stages", "trainer"},
     {"training"},
     {"pipeline"},

@@ -18,7 +18,7 @@ LAYERS = [
     {"rewards", "generation.interface"},
     {"generation.server", "generation.transformers"},
     {"generation"},
-    {"answers"},
+    {"collect"},
     {"distill", "evaluation", "stages", "trainer"},
     {"training"},
     {"pipeline"},

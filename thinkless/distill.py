@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from datasets import Dataset, Features, Value
 
-from thinkless.answers import Answer, AnswerFile, collect
+from thinkless.collect import Answer, AnswerFile, collect
 from thinkless.generation import Generator
 from thinkless.grading import is_correct
 from thinkless.modes import END_OF_THINKING, Mode

@@ -19,7 +19,7 @@ LAYERS = [
     {"generation.server", "generation.transformers"},
     {"generation"},
     {"collect"},
-    {"distill", "evaluation", "stages", "trainer"},
+    {"distill", "recorded", "evaluation", "stages", "trainer"},
     {"training"},
     {"pipeline"},
     {"__main__", "notebook", "plots"},

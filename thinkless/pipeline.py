@@ -104,11 +104,11 @@ def _distill(run: Run) -> dict[str, Any]:
         temperature=settings.temperature,
         top_p=settings.top_p,
         seed=run.seed,
+        folder=run.folder,
     )
-    kept = distillation.keep_finished(pairs)
+    kept = distillation.keep_pairs(pairs)
     kept.save_to_disk(run.folder / "pairs")
-    correct = {f"{mode.label}_correct": sum(kept[f"{mode.label}_correct"]) / len(kept) for mode in Mode}
-    return {"questions": len(pairs), "kept": len(kept), **correct}
+    return distillation.summary(problems, pairs, kept)
 
 
 def _sft(run: Run) -> dict[str, Any]:

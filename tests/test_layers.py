@@ -25,6 +25,7 @@ LAYERS = [
     {"collect"},
     {"distill", "recorded", "evaluation", "stages", "trainer"},
     {"training"},
+    {"teachers"},
     {"pipeline"},
     {"__main__", "notebook", "plots"},
     {"book"},

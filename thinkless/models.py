@@ -76,9 +76,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     file, as it does with a tokenizer that is not byte-level BPE beside a model of type qwen2.
     """
     tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left")
-    file = cached_file(
-        name, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False
-    )
+    file = cached_file(name, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False)
     if file is not None:
         backend = Tokenizer.from_file(file)
         backend.no_padding()
@@ -86,8 +84,8 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
         expected = backend.encode(PROBE, add_special_tokens=False).ids
         if tokenizer.encode(PROBE, add_special_tokens=False) != expected:
             raise ValueError(
-                f"{name}: the model's type makes Transformers load this {type(backend.model).__name__} tokenizer "
-                f"as {type(tokenizer).__name__}, which encodes text differently; give the model a config of "
-                "another type (Qwen3Config keeps any tokenizer)"
+                f"{name}: the model's type makes Transformers load this {type(backend.model).__name__} "
+                f"tokenizer as {type(tokenizer).__name__}, which encodes text differently; give the model a "
+                "config of another type (Qwen3Config keeps any tokenizer)"
             )
     return tokenizer

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from datasets import Dataset, disable_progress_bars, load_from_disk
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -18,14 +17,15 @@ from transformers.utils import logging as transformers_logging
 from thinkless import distill as distillation
 from thinkless.chat_template import chat_prompt, install_chat_template
 from thinkless.evaluation import evaluate
-from thinkless.generation import Generator, TransformersGenerator, VLLMGenerator
 from thinkless.models import build_model, build_tokenizer, load_tokenizer
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.problems import chain
 from thinkless.problems.sets import ChainProblems
 from thinkless.profiles import load_profile
+from thinkless.recorded import Recorded
 from thinkless.settings import PretrainedModel, Profile
 from thinkless.stages import Run, Runner, Stage
+from thinkless.teachers import open_generator, open_teacher
 from thinkless.training import (
     fetch,
     in_batches_of_similar_length,
@@ -57,14 +57,6 @@ def prompts(questions: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     return questions.map(ask)
 
 
-def open_generator(model: Path, engine: Literal["transformers", "vllm"], max_tokens: int) -> Generator:
-    """The model of a run folder, ready to answer with up to `max_tokens` tokens."""
-    if engine == "vllm":
-        return VLLMGenerator(model, load_tokenizer(model))
-    weights, tokenizer = load(model)
-    return TransformersGenerator(weights.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
-
-
 def _base(run: Run) -> dict[str, Any]:
     """The model that everything starts from: a published one, or one that reads a textbook here."""
     settings, model = run.profile.base, run.profile.model
@@ -84,31 +76,35 @@ def _base(run: Run) -> dict[str, Any]:
     return train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
 
 
-def teachers(base: TransformersGenerator) -> list[distillation.Teacher]:
-    """The laptop's two teachers, long and short: the base model, asked under its textbook's cues."""
-
-    def ask(mode: Mode):
-        return lambda prompt: prompt + chain.CUES[mode.label]
-
-    return [distillation.Teacher(base, mode, ask(mode)) for mode in (Mode.THINK, Mode.SHORT)]
-
-
 def _distill(run: Run) -> dict[str, Any]:
-    """Both teachers answer every question; pairs that ended in time are kept."""
-    settings = run.profile.distill
-    base = TransformersGenerator(*load(run.inputs["base"] / "model"))
-    pairs = distillation.distill(
-        run.profile.problems.teaching(settings.questions, run.seed),
-        teachers(base),
-        max_tokens=max_tokens(run.profile, "distill"),
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        seed=run.seed,
-        folder=run.folder,
-    )
-    kept = distillation.keep_pairs(pairs)
+    """Both teachers answer every question; the pairs that can be trained on are kept."""
+    settings, base = run.profile.distill, run.inputs["base"] / "model"
+    pairs = None
+    for mode in Mode:
+        with open_teacher(getattr(settings, mode.label), mode, base) as teacher:
+            if pairs is None:  # the first is the long one, which may bring its own questions
+                pairs = _questions(run, teacher)
+            pairs = distillation.distill(
+                pairs,
+                [teacher],
+                max_tokens=max_tokens(run.profile, "distill"),
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                seed=run.seed,
+                folder=run.folder,
+            )
+    assert pairs is not None
+    kept = distillation.keep_pairs(pairs, settings.overlong)
     kept.save_to_disk(run.folder / "pairs")
-    return distillation.summary(problems, pairs, kept)
+    return distillation.summary(pairs, pairs, kept)
+
+
+def _questions(run: Run, teacher: distillation.Teacher) -> Dataset:
+    count = run.profile.distill.questions
+    if isinstance(teacher.generator, Recorded):
+        questions = teacher.generator.problems().shuffle(seed=run.seed)
+        return questions.select(range(min(count, len(questions))))
+    return run.profile.problems.teaching(count, run.seed)
 
 
 def _sft(run: Run) -> dict[str, Any]:
@@ -150,7 +146,7 @@ def _evaluate(source: str):
     def compute(run: Run) -> dict[str, Any]:
         model, settings = run.inputs[source] / "model", run.profile.evaluation
         report = evaluate(
-            open_generator(model, settings.engine, max_tokens(run.profile, "evaluation")),
+            open_generator(model, settings.engine),
             prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model)),
             max_tokens=max_tokens(run.profile, "evaluation"),
             gamma=run.profile.rl.gamma,

@@ -1,0 +1,73 @@
+"""The teachers that a profile names, ready to answer: the base model, a published one, a server, or data.
+
+All of them are a `distill.Teacher`, so that distillation does not know which it has.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from thinkless.distill import Teacher
+from thinkless.generation import ServerGenerator, TransformersGenerator, VLLMGenerator
+from thinkless.models import load_tokenizer
+from thinkless.modes import Mode
+from thinkless.problems import chain
+from thinkless.recorded import Recorded
+from thinkless.settings import CueTeacher, DataTeacher, ModelTeacher, ServerTeacher
+from thinkless.training import fetch, load
+
+AnyTeacher = CueTeacher | ModelTeacher | ServerTeacher | DataTeacher
+
+
+def open_generator(
+    model: str | Path, engine: str, revision: str | None = None
+) -> TransformersGenerator | VLLMGenerator:
+    """A model of the hub or of a folder, on the engine ``"transformers"`` or ``"vllm"``."""
+    if engine == "vllm":
+        return VLLMGenerator(model, load_tokenizer(model, revision), revision=revision)
+    weights, tokenizer = load(model) if isinstance(model, Path) else fetch(model, revision)
+    return TransformersGenerator(weights.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+
+
+def cue_teachers(base: TransformersGenerator) -> list[Teacher]:
+    """The laptop's two teachers, long and short: the base model, asked under its textbook's cues."""
+    return [Teacher(base, mode, _cue(mode), name=f"base model, cue {mode.label}") for mode in Mode]
+
+
+@contextmanager
+def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teacher]:
+    """The teacher that `settings` describe; `base` is the student's model folder. Leaving ends its engine."""
+    match settings:
+        case CueTeacher():
+            yield Teacher(
+                TransformersGenerator(*load(base)), mode, _cue(mode), name=f"base model, cue {mode.label}"
+            )
+        case DataTeacher():
+            recorded = Recorded(settings.path, load_tokenizer(base), revision=settings.revision)
+            yield Teacher(recorded, mode, name=settings.path)
+        case ServerTeacher():
+            server = ServerGenerator(
+                settings.base_url, settings.model, chat=True, extensions=False, in_flight=settings.parallel
+            )
+            yield Teacher(server, mode, name=settings.model)
+        case ModelTeacher():
+            engine = open_generator(settings.path, settings.engine, settings.revision)
+            try:
+                yield Teacher(engine, mode, _chat(engine.tokenizer), name=settings.path)
+            finally:
+                if isinstance(engine, VLLMGenerator):
+                    engine.close()
+
+
+def _cue(mode: Mode) -> Callable[[str], str]:
+    return lambda prompt: prompt + chain.CUES[mode.label]
+
+
+def _chat(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
+    """A question in the teacher's own chat template."""
+    return lambda prompt: tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+    )

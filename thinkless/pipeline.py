@@ -76,35 +76,42 @@ def _base(run: Run) -> dict[str, Any]:
     return train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
 
 
-def _distill(run: Run) -> dict[str, Any]:
-    """Both teachers answer every question; the pairs that can be trained on are kept."""
-    settings, base = run.profile.distill, run.inputs["base"] / "model"
-    pairs = None
+def ask_teachers(
+    profile: Profile, base: Path, *, questions: int, seed: int, folder: Path | None = None
+) -> Dataset:
+    """Both teachers' answers to `questions` questions, one after the other: they may need the same GPU.
+
+    `base` is the student's model folder. Answers are stored in `folder` as they arrive.
+    """
+    settings, pairs = profile.distill, None
     for mode in Mode:
         with open_teacher(getattr(settings, mode.label), mode, base) as teacher:
-            if pairs is None:  # the first is the long one, which may bring its own questions
-                pairs = _questions(run, teacher)
+            if isinstance(teacher.generator, Recorded):  # recorded answers bring their own questions
+                pairs = teacher.generator.problems().shuffle(seed=seed)
+                pairs = pairs.select(range(min(questions, len(pairs))))
             pairs = distillation.distill(
-                pairs,
+                profile.problems.teaching(questions, seed) if pairs is None else pairs,
                 [teacher],
-                max_tokens=max_tokens(run.profile, "distill"),
+                max_tokens=max_tokens(profile, "distill"),
                 temperature=settings.temperature,
                 top_p=settings.top_p,
-                seed=run.seed,
-                folder=run.folder,
+                seed=seed,
+                folder=folder,
             )
     assert pairs is not None
+    return pairs
+
+
+def _distill(run: Run) -> dict[str, Any]:
+    """Both teachers answer every question; the pairs that can be trained on are kept."""
+    settings = run.profile.distill
+    base = run.inputs["base"] / "model"
+    pairs = ask_teachers(
+        run.profile, base, questions=settings.questions, seed=run.seed, folder=run.folder
+    )
     kept = distillation.keep_pairs(pairs, settings.overlong)
     kept.save_to_disk(run.folder / "pairs")
     return distillation.summary(pairs, pairs, kept)
-
-
-def _questions(run: Run, teacher: distillation.Teacher) -> Dataset:
-    count = run.profile.distill.questions
-    if isinstance(teacher.generator, Recorded):
-        questions = teacher.generator.problems().shuffle(seed=run.seed)
-        return questions.select(range(min(count, len(questions))))
-    return run.profile.problems.teaching(count, run.seed)
 
 
 def _sft(run: Run) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def run(start, tokenizer, engine_on_cpu):
         logging_steps=1,
     )
     trainer.train()
-    yield trainer, steps
+    yield trainer, tuple(steps)  # what tests compute later is not part of the run
     trainer.vllm_generation.llm.llm_engine.engine_core.shutdown()
 
 

@@ -178,14 +178,17 @@ def write_model(
     tied: bool,
     config_ids: tuple[int, int],
     generation_ids: tuple[int, int | list[int]],
-    hidden_size: int = 32,
+    hidden_size: int = 64,
     layers: int = 2,
     heads: int = 2,
-    intermediate_size: int = 64,
+    intermediate_size: int = 128,
     context: int = 512,
     seed: int = 0,
 ):
-    """A random Qwen2 in float32, with `SPARE_ROWS` embedding rows that no token has."""
+    """A random Qwen2 in float32, with `SPARE_ROWS` embedding rows that no token has.
+
+    vLLM on a CPU wants heads of 32 numbers or more: hidden_size / heads.
+    """
     config = Qwen2Config(
         vocab_size=backend.get_vocab_size() + SPARE_ROWS,
         hidden_size=hidden_size,

@@ -6,9 +6,10 @@ Run: python -m pytest tests/test_models.py
 import pytest
 import torch
 from conftest import TINY
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
+from real_layout import make_qwen25_layout, make_r1_layout
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen3Config, Qwen3ForCausalLM
 
-from thinkless.models import EOS, PAD, UNKNOWN, build_model, build_tokenizer
+from thinkless.models import EOS, PAD, PROBE, UNKNOWN, build_model, build_tokenizer, load_tokenizer
 
 
 def test_ids_are_the_vocabulary_in_order_after_three_special_tokens():
@@ -68,3 +69,25 @@ def test_model_and_tokenizer_survive_disk(tokenizer, model, tmp_path):
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     ids = AutoTokenizer.from_pretrained(tmp_path)("3+5=", return_tensors="pt").input_ids
     assert torch.equal(loaded(ids).logits, model(ids).logits)
+
+
+@pytest.mark.parametrize("make", [make_r1_layout, make_qwen25_layout])
+def test_a_real_layout_loads_as_its_file_says(make, tmp_path):
+    """Also after it was saved with padding and truncation switched on, as a training leaves it."""
+    tokenizer = load_tokenizer(make(tmp_path))
+    assert tokenizer.padding_side == "left"
+    assert tokenizer.decode(tokenizer(PROBE, add_special_tokens=False).input_ids) == PROBE
+    tokenizer([PROBE, "1"], padding="max_length", max_length=9, truncation=True)
+    tokenizer.save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path).get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_character_tokenizer_beside_a_qwen2_model_is_refused(tmp_path):
+    """Transformers would rebuild it as byte-level BPE and drop characters without a word."""
+    build_tokenizer([*"0123456789+-*=", "<think>"]).save_pretrained(tmp_path)
+    Qwen3Config().save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path).tokenize("3+5=") == ["3", "+", "5", "="]
+    Qwen2Config().save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).decode([3, 4]) != "01"
+    with pytest.raises(ValueError, match="this WordLevel tokenizer as Qwen2Tokenizer, which encodes text diff"):
+        load_tokenizer(tmp_path)

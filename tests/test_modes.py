@@ -3,10 +3,13 @@
 Run: python -m pytest tests/test_modes.py
 """
 
+import json
+
 import pytest
 import torch
 from conftest import TINY
-from transformers import AutoTokenizer
+from real_layout import R1_SPECIAL, SPARE_ROWS, make_qwen25_layout, make_r1_layout
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from thinkless.models import build_model, build_tokenizer
 from thinkless.modes import END_OF_THINKING, Mode, add_control_tokens, control_id, mode_of
@@ -50,13 +53,16 @@ def test_a_full_embedding_grows_and_keeps_its_rows():
     torch.testing.assert_close(model.get_input_embeddings().weight[:13], old)
 
 
-def test_an_embedding_with_spare_rows_does_not_change():
+def test_an_embedding_with_spare_rows_keeps_its_size_and_every_other_row():
     model = build_model(build_tokenizer([chr(0x4E00 + i) for i in range(40)]), **TINY)  # 43 rows
     old = model.get_input_embeddings().weight.detach().clone()
     tokenizer = build_tokenizer("0123456789")
     assert add_control_tokens(tokenizer, model) == CONTROL
+    weight = model.get_input_embeddings().weight
     assert rows(model) == 43
-    assert torch.equal(model.get_input_embeddings().weight, old)
+    assert torch.equal(weight[:13], old[:13])
+    assert torch.equal(weight[16:], old[16:])
+    torch.testing.assert_close(weight[13:16], old[:13].mean(0).expand(3, -1))
 
 
 def test_exactly_enough_rows_is_enough():
@@ -100,3 +106,88 @@ def test_control_tokens_survive_decoding_and_disk(tokenizer, model, tmp_path):
     assert again.decode(ids, skip_special_tokens=True) == text
     assert mode_of(ids, again) is Mode.THINK
     assert add_control_tokens(again) == []
+
+
+# Tokenizers and models laid out like the real ones
+
+
+def load(folder):
+    return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+
+
+def test_r1_needs_one_token_and_no_new_row(tmp_path):
+    model, tokenizer = load(make_r1_layout(tmp_path))
+    before, size = tokenizer.get_vocab(), rows(model)
+    assert size == len(tokenizer) + SPARE_ROWS
+    assert before["<think>"] + 2 == before["<|quad_start|>"]  # 151,648 and 151,650 in the real one
+    assert add_control_tokens(tokenizer, model) == ["<short>"]
+    assert tokenizer.get_vocab() == {**before, "<short>": len(before)}
+    assert rows(model) == model.config.vocab_size == size
+
+
+def test_qwen_needs_all_three(tmp_path):
+    model, tokenizer = load(make_qwen25_layout(tmp_path))
+    size, first = rows(model), len(tokenizer)
+    assert add_control_tokens(tokenizer, model) == CONTROL
+    assert tokenizer.convert_tokens_to_ids(CONTROL) == [first, first + 1, first + 2]
+    assert rows(model) == size
+
+
+def test_both_modes_are_equally_likely_before_any_training(tmp_path):
+    """Untied, as R1: the output row is `<think>`'s, the input row the mean of the base vocabulary."""
+    model, tokenizer = load(make_r1_layout(tmp_path))
+    inputs, outputs = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    assert inputs is not outputs
+    kept = [weight.detach().clone() for weight in (inputs, outputs)]
+    add_control_tokens(tokenizer, model)
+    think, short = (control_id(mode, tokenizer) for mode in Mode)
+    torch.testing.assert_close(inputs[short], kept[0][: tokenizer.vocab_size].mean(0))
+    assert torch.equal(outputs[short], kept[1][think])
+    others = torch.arange(rows(model)) != short
+    assert torch.equal(inputs[others], kept[0][others])
+    assert torch.equal(outputs[others], kept[1][others])
+    logits = model(tokenizer("3+5=", return_tensors="pt").input_ids).logits[0, -1]
+    torch.testing.assert_close(logits[short], logits[think])
+
+
+def test_tied_rows_without_a_think_token_are_the_mean(tmp_path):
+    model, tokenizer = load(make_qwen25_layout(tmp_path))
+    weight = model.get_input_embeddings().weight
+    mean = weight[: tokenizer.vocab_size].mean(0).detach()
+    add_control_tokens(tokenizer, model)
+    assert model.get_output_embeddings().weight is weight
+    torch.testing.assert_close(weight[tokenizer.convert_tokens_to_ids(CONTROL)], mean.expand(3, -1))
+
+
+def test_a_tied_short_is_a_copy_of_a_known_think():
+    tokenizer = build_tokenizer(["<think>", "</think>", *"0123456789"])
+    model = build_model(build_tokenizer([chr(0x4E00 + i) for i in range(40)]), **TINY)
+    think = model.get_input_embeddings().weight[control_id(Mode.THINK, tokenizer)].detach().clone()
+    assert add_control_tokens(tokenizer, model) == ["<short>"]
+    assert torch.equal(model.get_input_embeddings().weight[control_id(Mode.SHORT, tokenizer)], think)
+
+
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("make", [make_r1_layout, make_qwen25_layout])
+def test_control_tokens_are_never_skipped_here_or_after_disk(make, special, tmp_path, monkeypatch):
+    """Whether they were ordinary, special or missing; other special tokens stay special."""
+    if special:
+        monkeypatch.setattr("real_layout.R1_SPECIAL", R1_SPECIAL | {"<think>", "</think>"})
+    make(tmp_path)
+    if special:  # the other way to mark a token: in the list of the configuration
+        path = tmp_path / "tokenizer_config.json"
+        config = json.loads(path.read_text())
+        config["additional_special_tokens"] = [*config.get("additional_special_tokens", []), *CONTROL[:2]]
+        path.write_text(json.dumps(config))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    other = "<|quad_end|>"
+    text = "<short>7</think> and <think>"
+    skipped = tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids, skip_special_tokens=True)
+    assert ("<think>" not in skipped) is special
+    add_control_tokens(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    for again in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        ids = again(text + other, add_special_tokens=False).input_ids
+        assert again.decode(ids, skip_special_tokens=True) == text
+        assert not {*CONTROL} & {*again.all_special_tokens}
+        assert sum(token in CONTROL for token in again.convert_ids_to_tokens(ids)) == 3

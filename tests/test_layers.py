@@ -20,7 +20,7 @@ LAYERS = [
     {"generation"},
     {"collect"},
     {"distill", "recorded", "evaluation", "stages", "trainer"},
-    {"training"},
+    {"training", "cards"},
     {"pipeline"},
     {"__main__", "notebook", "plots"},
     {"book"},

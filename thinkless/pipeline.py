@@ -14,6 +14,7 @@ from datasets import disable_progress_bars, load_from_disk
 from transformers.utils import logging as transformers_logging
 
 from thinkless import distill as distillation
+from thinkless.cards import save_pairs
 from thinkless.evaluation import evaluate
 from thinkless.generation import TransformersGenerator
 from thinkless.models import build_model, build_tokenizer
@@ -54,7 +55,12 @@ def teachers(base: TransformersGenerator) -> list[distillation.Teacher]:
     def ask(mode: Mode):
         return lambda prompt: prompt + chain.CUES[mode.label]
 
-    return [distillation.Teacher(base, mode, ask(mode)) for mode in (Mode.THINK, Mode.SHORT)]
+    return [
+        distillation.Teacher(
+            base, mode, ask(mode), name=f"the base model, asked with {chain.CUES[mode.label]!r}"
+        )
+        for mode in (Mode.THINK, Mode.SHORT)
+    ]
 
 
 def _distill(run: Run) -> dict[str, Any]:
@@ -62,18 +68,18 @@ def _distill(run: Run) -> dict[str, Any]:
     settings, world = run.profile.distill, run.profile.problems.world()
     base = TransformersGenerator(*load(run.inputs["base"] / "model"))
     problems = chain.draw_problems(world, settings.questions, seed=run.seed)
-    pairs = distillation.distill(
-        problems,
-        teachers(base),
-        max_tokens=max_tokens(run.profile),
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        seed=run.seed,
-        folder=run.folder,
-    )
+    writers = teachers(base)
+    sampling: dict[str, Any] = {
+        "max_tokens": max_tokens(run.profile),
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "seed": run.seed,
+    }
+    pairs = distillation.distill(problems, writers, **sampling, folder=run.folder)
     kept = distillation.keep_pairs(pairs)
-    kept.save_to_disk(run.folder / "pairs")
-    return distillation.summary(problems, pairs, kept)
+    counts = distillation.summary(problems, pairs, kept)
+    save_pairs(kept, run.folder / "pairs", counts=counts, teachers=writers, sampling=sampling)
+    return counts
 
 
 def _sft(run: Run) -> dict[str, Any]:

@@ -45,17 +45,18 @@ def model(tokenizer):
     return build_model(tokenizer, **TINY)
 
 
-def learn(tokenizer, lines):
+def learn(tokenizer, lines, **shape):
     """A generator on a tiny model trained here, in a second or two, on (prompt, completion) pairs.
 
-    Where a prompt has several completions, greedy decoding gives the most frequent one.
+    Where a prompt has several completions, greedy decoding gives the most frequent one. `shape` changes
+    the model's.
     """
     import torch
 
     from thinkless.generation import TransformersGenerator
     from thinkless.models import build_model
 
-    model = build_model(tokenizer, **{**TINY, "hidden_size": 32, "initializer_range": 0.15})
+    model = build_model(tokenizer, **{**TINY, "hidden_size": 32, "initializer_range": 0.15, **shape})
     texts = [prompt + completion for prompt, completion in lines]
     batch = tokenizer(
         texts, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False

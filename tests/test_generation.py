@@ -132,6 +132,13 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it(generator):
     assert_drawn_from(share_of_first(generator, PROMPTS[1], top_p=0.7), expected)
 
 
+def test_the_models_own_sampling_defaults_are_left_alone(generator):
+    expected = generator.generate(PROMPTS, max_tokens=8, seed=1)
+    defaults = generator.model.generation_config
+    defaults.top_k, defaults.top_p, defaults.temperature, defaults.repetition_penalty = 1, 0.1, 0.1, 3.0
+    assert generator.generate(PROMPTS, max_tokens=8, seed=1) == expected
+
+
 def test_the_same_seed_gives_the_same_completions(generator):
     first, again, other = (generator.generate(PROMPTS, max_tokens=8, seed=seed) for seed in (1, 1, 2))
     assert first == again

@@ -16,7 +16,7 @@ LAYERS = [
     {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses", "models", "records"},
     {"grading", "profiles"},
     {"rewards", "generation.interface"},
-    {"generation.server", "generation.transformers"},
+    {"generation.server", "generation.transformers", "generation.vllm"},
     {"generation"},
     {"collect"},
     {"distill", "recorded", "evaluation", "stages", "trainer"},
@@ -37,6 +37,7 @@ KNOWS_NOTHING_OF = {
     "generation": {"trl", "datasets", "vllm", "openai"},
     "generation.interface": {"torch", "trl", "datasets"},
     "generation.transformers": {"trl", "datasets"},
+    "generation.vllm": {"torch", "trl", "datasets", "vllm"},
     "generation.server": {"torch", "trl", "datasets", "openai", "httpx2"},
     "evaluation": {"trl", "torch", "plotly"},
 }

@@ -8,5 +8,6 @@ imported when an engine is made, so neither has to be installed to use another.
 from thinkless.generation.interface import Completion, Generator, Sampling
 from thinkless.generation.server import ServerGenerator
 from thinkless.generation.transformers import TransformersGenerator
+from thinkless.generation.vllm import VLLMGenerator
 
-__all__ = ["Completion", "Generator", "Sampling", "ServerGenerator", "TransformersGenerator"]
+__all__ = ["Completion", "Generator", "Sampling", "ServerGenerator", "TransformersGenerator", "VLLMGenerator"]

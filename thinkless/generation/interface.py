@@ -6,6 +6,7 @@ position, which is the user's tolerance for waiting (large: think more; small: t
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,6 +92,11 @@ def has_modes(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer knows both control tokens."""
     vocabulary = tokenizer.get_vocab()
     return all(mode.value in vocabulary for mode in Mode)
+
+
+def think_share(think: float, short: float) -> float:
+    """P(think) / (P(think) + P(short)) from the two log-probabilities; neither needs the whole softmax."""
+    return 1 / (1 + math.exp(min(short - think, 700.0)))  # beyond 709 exp overflows
 
 
 def completion_of(

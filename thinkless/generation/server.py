@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from thinkless.generation.interface import Completion, Sampling, has_modes, request_seeds
+from thinkless.generation.interface import Completion, Sampling, has_modes, request_seeds, think_share
 from thinkless.modes import END_OF_THINKING, Mode, control_id, mode_of
 
 EXTENSIONS = {
@@ -183,7 +183,7 @@ class ServerGenerator:
         values = [choice.logprobs.top_logprobs[0].get(f"token_id:{token}") for token in pair]
         if None in values:
             return math.nan
-        return 1 / (1 + math.exp(min(values[1] - values[0], 700.0)))
+        return think_share(*values)
 
     def _ask(
         self,
@@ -227,9 +227,10 @@ class ServerGenerator:
             raise RuntimeError(self._explain(index, error)) from error
 
     def _explain(self, index: int, error: Exception) -> str:
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
-        status = getattr(error, "status_code", None)
-        if status is None or status in (408, 409, 429) or status >= 500:
+        response = getattr(error, "response", None)
+        reason = f"HTTP {response.status_code} {response.text}" if response else error.__cause__ or error
+        reason = " ".join(str(reason).split())[:300]
+        if response is None or response.status_code in (408, 409, 429) or response.status_code >= 500:
             return (
                 f"{self.base_url} gave no answer to prompt {index} in {self.retries + 1} attempts: {reason}; "
                 "see that the server runs, then run again"
@@ -242,7 +243,9 @@ def _message_text(message: Any) -> str:
     """A chat message as the model wrote it: some servers cut the thinking out and send it apart."""
     thought = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
     answer = message.content or ""
-    return f"{Mode.THINK.value}{thought}{END_OF_THINKING}{answer}" if thought else answer
+    if not thought:
+        return answer
+    return Mode.THINK.value + thought + (END_OF_THINKING + answer if answer else "")
 
 
 def _refuse_garbage(response: Any) -> None:

@@ -66,6 +66,7 @@ class TransformersGenerator:
             logits_processor=processors,
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.tokenizer.eos_token_id,
+            repetition_penalty=1.0,  # some models' folders have one
             **draw,
         )
         new_ids = output[:, ids.shape[1] :].tolist()

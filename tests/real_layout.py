@@ -128,7 +128,14 @@ def make_qwen25_layout(folder: Path, vocab: int = 400, **sizes: int) -> Path:
         chat_template=QWEN_STOCK_TEMPLATE,
     )
     stops = [eos, end_of_text]
-    write_model(folder, backend, tied=True, config_ids=(end_of_text, eos), generation_ids=(end_of_text, stops), **sizes)
+    write_model(
+        folder,
+        backend,
+        tied=True,
+        config_ids=(end_of_text, eos),
+        generation_ids=(end_of_text, stops),
+        **sizes,
+    )
     return folder
 
 
@@ -206,7 +213,11 @@ def write_model(
         torch.manual_seed(seed)
         model = Qwen2ForCausalLM(config)
     model.generation_config = GenerationConfig(
-        bos_token_id=generation_ids[0], eos_token_id=generation_ids[1], do_sample=True, temperature=0.6, top_p=0.95
+        bos_token_id=generation_ids[0],
+        eos_token_id=generation_ids[1],
+        do_sample=True,
+        temperature=0.6,
+        top_p=0.95,
     )
     model.save_pretrained(folder)
 

@@ -177,4 +177,4 @@ def test_a_base_model_of_qwen_ends_its_turns_too(tmp_path):
     assert tokenizer.eos_token == tokenizer.pad_token
     install_chat_template(tokenizer)
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
-    assert QWEN_STOCK_TEMPLATE != tokenizer.chat_template
+    assert tokenizer.chat_template != QWEN_STOCK_TEMPLATE

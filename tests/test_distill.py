@@ -6,12 +6,18 @@ The teachers are tiny models trained here to repeat fixed answers: right or wron
 answers are then known by hand.
 """
 
+import json
+import shutil
+
 import pytest
 from conftest import learn
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
+from test_collect import disk_full_after
 
-from thinkless.distill import Teacher, distill, keep_finished, sft_rows
+from thinkless.__main__ import main
+from thinkless.distill import Teacher, distill, distinct, keep_pairs, sft_rows, summary
 from thinkless.modes import Mode
+from thinkless.pipeline import pipeline
 
 PROBLEMS = Dataset.from_list(
     [
@@ -50,7 +56,7 @@ def test_one_row_per_problem_with_its_columns(pairs):
     answers = {
         f"{mode.label}_{what}" for mode in Mode for what in ("response", "correct", "tokens", "finished")
     }
-    assert set(pairs.column_names) == {*PROBLEMS.column_names, *answers}
+    assert set(pairs.column_names) == {*PROBLEMS.column_names, *answers, "short_thinks"}
 
 
 def test_answers_by_hand(pairs):
@@ -72,16 +78,67 @@ def test_tokens_count_everything_generated(pairs):
     assert list(pairs["short_finished"]) == [True, True, True]
 
 
+def test_a_thought_that_never_ended_is_wrong_whatever_stands_last_in_it(tokenizer):
+    lines = [("3+5=", "3+5=8;3+5=8<eos>"), ("3+6=", "</think>9;9;9;9;9;9")]
+    long = Teacher(learn(tokenizer, lines), Mode.THINK)
+    cut = distill(PROBLEMS.select([0, 1]), [long], **SETTINGS)
+    assert list(cut["think_response"]) == ["3+5=8;3+5=8"[:9], "</think>9;9;9;9;"]
+    assert list(cut["think_correct"]) == [False, False]
+
+
+def test_without_a_gold_answer_nobody_is_right_or_wrong(teachers):
+    unknown = Dataset.from_list([{**row, "answer": None} for row in PROBLEMS])
+    pairs = distill(unknown, teachers, **SETTINGS)
+    assert [*pairs["think_correct"], *pairs["short_correct"]] == [None] * 6
+    assert summary(unknown, pairs, pairs)["think_correct"] is None
+    mixed = Dataset.from_list(
+        [{**row, "answer": gold} for row, gold in zip(PROBLEMS, [None, "9", "8"], strict=True)]
+    )
+    assert list(distill(mixed, teachers, **SETTINGS)["short_correct"]) == [None, False, False]
+
+
 def test_pairs_are_kept_only_if_both_ended(pairs):
-    assert list(keep_finished(pairs)["prompt"]) == ["3+5=", "4+4="]
+    assert list(keep_pairs(pairs)["prompt"]) == ["3+5=", "4+4="]
     only_short_unfinished = pairs.remove_columns("short_finished").add_column(
         "short_finished", [False, True, True]
     )
-    assert list(keep_finished(only_short_unfinished)["prompt"]) == ["4+4="]
+    assert list(keep_pairs(only_short_unfinished)["prompt"]) == ["4+4="]
+
+
+def test_overlong_answers_may_stay_as_they_were_cut(pairs):
+    assert list(keep_pairs(pairs, overlong="clip")) == list(pairs)
+
+
+def test_a_short_answer_that_thinks_is_marked_and_its_pair_left_out(teachers, tokenizer):
+    lines = [("3+5=", "<think>8</think>8<eos>"), ("3+6=", "9<eos>"), ("4+4=", "4</think>8<eos>")]
+    pairs = distill(PROBLEMS, [teachers[0], Teacher(learn(tokenizer, lines), Mode.SHORT)], **SETTINGS)
+    assert list(pairs["short_thinks"]) == [True, False, True]
+    assert list(keep_pairs(pairs, overlong="clip")["prompt"]) == ["3+6="]
+    assert summary(PROBLEMS, pairs, keep_pairs(pairs))["short_thinks"] == 2
+
+
+def test_repeated_questions_are_dropped_whatever_their_white_space():
+    prompts = ["a b", "a  b", "c", "a\nb ", "c", "d"]
+    problems = Dataset.from_dict({"prompt": prompts, "answer": list("123456")})
+    assert list(distinct(problems)["answer"]) == ["1", "3", "6"]
+
+
+def test_the_summary_by_hand(pairs):
+    """Kept are rows 0 and 2: the long teacher is right in both, the short one in the first."""
+    assert summary(Dataset.from_list([*PROBLEMS, *PROBLEMS]), pairs, keep_pairs(pairs)) == {
+        "questions": 6,
+        "duplicates": 3,
+        "kept": 2,
+        "short_thinks": 0,
+        "think_overlong": 1,
+        "short_overlong": 0,
+        "think_correct": 1.0,
+        "short_correct": 0.5,
+    }
 
 
 def test_rows_open_with_the_control_token_and_modes_of_a_question_are_adjacent(pairs):
-    assert list(sft_rows(keep_finished(pairs))) == [
+    assert list(sft_rows(keep_pairs(pairs))) == [
         {"prompt": "3+5=", "completion": "<think>3+5=8;</think>8"},
         {"prompt": "3+5=", "completion": "<short>8"},
         {"prompt": "4+4=", "completion": "<think></think>8"},
@@ -98,3 +155,67 @@ def test_the_seed_decides_the_answers(teachers):
 
 def test_a_teacher_is_asked_the_prompt_itself_by_default(teachers):
     assert Teacher(teachers[0].generator, Mode.THINK).ask("3+5=") == "3+5="
+
+
+def test_a_teacher_may_have_a_limit_of_its_own(teachers):
+    long, short = teachers
+    shorter = Teacher(long.generator, long.mode, long.ask, max_tokens=2)
+    pairs = distill(PROBLEMS, [shorter, short], **SETTINGS)
+    assert list(pairs["think_tokens"]) == [2, 2, 2]
+    assert list(pairs["short_tokens"]) == [2, 7, 2]
+
+
+def test_answers_are_kept_in_the_folder_and_asked_once(teachers, pairs, tmp_path):
+    class Gone:
+        """A generator that may be made but not asked."""
+
+        def generate(self, *_, **__):
+            raise AssertionError("asked again")
+
+    assert list(distill(PROBLEMS, teachers, **SETTINGS, folder=tmp_path)) == list(pairs)
+    gone = [Teacher(Gone(), teacher.mode, teacher.ask) for teacher in teachers]
+    assert list(distill(PROBLEMS, gone, **SETTINGS, folder=tmp_path)) == list(pairs)
+    rows = [json.loads(line) for line in (tmp_path / "short.jsonl").read_text().splitlines()]
+    assert [row["response"] for row in rows] == list(pairs["short_response"])
+    assert [row["question"] for row in rows] == list(pairs["prompt"])
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Arguments of the stage of a very small profile, whose base model is made."""
+    runs = str(tmp_path_factory.mktemp("runs"))
+    overrides = {"base.rows": 320, "distill.questions": 40}
+    pipeline("smoke", 0, overrides, runs).run("base")
+    return [
+        "stage",
+        "distill",
+        "--profile",
+        "smoke",
+        "--overrides",
+        json.dumps(overrides),
+        "--runs-dir",
+        runs,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("full_at", "stored"), [("think.jsonl", []), ("short.jsonl", ["think"]), ("distill", ["think", "short"])]
+)
+def test_a_full_disk_is_one_line_and_a_resumed_stage_ends_as_a_whole_one(smoke, capfd, full_at, stored):
+    folder = pipeline("smoke", 0, json.loads(smoke[5]), smoke[7]).folder("distill")
+    assert main(smoke) == 0
+    files = [folder / f"{mode.label}.jsonl" for mode in Mode]
+    whole = [list(load_from_disk(folder / "pairs")), *(file.read_bytes() for file in files)]
+    (folder / "manifest.json").rename(folder / "begun.json")  # as if killed: both hold the stage's key
+    shutil.rmtree(folder / "pairs")
+    for file in files:
+        if file.stem not in stored:
+            file.unlink()
+    capfd.readouterr()
+    with disk_full_after(1500):
+        assert main(smoke) == 1
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{full_at} (File too large)" in error
+    assert main(smoke) == 0
+    assert [list(load_from_disk(folder / "pairs")), *(file.read_bytes() for file in files)] == whole

@@ -24,7 +24,7 @@ LAYERS = [
     {"generation"},
     {"collect"},
     {"distill", "recorded", "evaluation", "stages", "trainer"},
-    {"training"},
+    {"training", "cards"},
     {"teachers"},
     {"pipeline"},
     {"__main__", "notebook", "plots"},

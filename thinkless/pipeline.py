@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from thinkless import distill as distillation
+from thinkless.cards import save_pairs
 from thinkless.chat_template import chat_prompt, install_chat_template
 from thinkless.evaluation import evaluate
 from thinkless.models import build_model, build_tokenizer, load_tokenizer
@@ -78,12 +79,13 @@ def _base(run: Run) -> dict[str, Any]:
 
 def ask_teachers(
     profile: Profile, base: Path, *, questions: int, seed: int, folder: Path | None = None
-) -> Dataset:
-    """Both teachers' answers to `questions` questions, one after the other: they may need the same GPU.
+) -> tuple[Dataset, list[distillation.Teacher]]:
+    """Both teachers' answers to `questions` questions, and the teachers, whose engines have ended.
 
-    `base` is the student's model folder. Answers are stored in `folder` as they arrive.
+    One after the other, since they may need the same GPU. `base` is the student's model folder. Answers
+    are stored in `folder` as they arrive.
     """
-    settings, pairs = profile.distill, None
+    settings, pairs, teachers = profile.distill, None, []
     for mode in Mode:
         with open_teacher(getattr(settings, mode.label), mode, base) as teacher:
             if isinstance(teacher.generator, Recorded):  # recorded answers bring their own questions
@@ -98,20 +100,34 @@ def ask_teachers(
                 seed=seed,
                 folder=folder,
             )
+            teachers.append(teacher)
     assert pairs is not None
-    return pairs
+    return pairs, teachers
 
 
 def _distill(run: Run) -> dict[str, Any]:
     """Both teachers answer every question; the pairs that can be trained on are kept."""
-    settings = run.profile.distill
-    base = run.inputs["base"] / "model"
-    pairs = ask_teachers(
+    settings, base = run.profile.distill, run.inputs["base"] / "model"
+    pairs, teachers = ask_teachers(
         run.profile, base, questions=settings.questions, seed=run.seed, folder=run.folder
     )
     kept = distillation.keep_pairs(pairs, settings.overlong)
-    kept.save_to_disk(run.folder / "pairs")
-    return distillation.summary(pairs, pairs, kept)
+    counts = distillation.summary(pairs, pairs, kept)
+    limit = max_tokens(run.profile, "distill")
+    sampling = {
+        "max_tokens": limit,
+        **settings.model_dump(include={"temperature", "top_p"}),
+        "seed": run.seed,
+    }
+    save_pairs(
+        kept,
+        run.folder / "pairs",
+        counts=counts,
+        teachers=teachers,
+        sampling=sampling,
+        overlong=settings.overlong,
+    )
+    return counts
 
 
 def _sft(run: Run) -> dict[str, Any]:

@@ -169,7 +169,12 @@ def test_the_bias_ends_with_the_first_token(ask, generator):
         ("/v1/completions", {"prompt": chat_prompt(generator.tokenizer, QUESTIONS[2])}),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": QUESTIONS[2]}]}),
     ]:
-        body |= {"max_tokens": 20, "temperature": 0, "vllm_xargs": {"mode_bias": 60.0}, "return_token_ids": True}
+        body |= {
+            "max_tokens": 20,
+            "temperature": 0,
+            "vllm_xargs": {"mode_bias": 60.0},
+            "return_token_ids": True,
+        }
         ids = ask(path, body)["choices"][0]["token_ids"]
         assert ids[0] == think
         assert think not in ids[1:]

@@ -13,13 +13,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "thinkless"
 
 LAYERS = [
-    {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses", "models", "records", "schema"},
+    {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses"},
+    {"models", "records", "schema"},
+    {"chat_template"},
     {"grading", "problems.sets"},
     {"settings"},
-    {"launching"},
-    {"profiles"},
-    {"rewards", "generation"},
-    {"distill", "evaluation", "stages", "trainer"},
+    {"launching", "profiles"},
+    {"rewards", "generation.interface"},
+    {"generation.server", "generation.transformers", "generation.vllm"},
+    {"generation"},
+    {"collect"},
+    {"distill", "recorded", "evaluation", "stages", "trainer"},
     {"training"},
     {"pipeline"},
     {"__main__", "notebook", "plots"},
@@ -35,7 +39,11 @@ KNOWS_NOTHING_OF = {
     "settings": {"torch", "transformers", "trl"},
     "profiles": {"torch", "transformers", "trl"},
     "stages": {"transformers", "trl", "datasets"},
-    "generation": {"trl", "datasets"},
+    "generation": {"trl", "datasets", "vllm", "openai"},
+    "generation.interface": {"torch", "trl", "datasets"},
+    "generation.transformers": {"trl", "datasets"},
+    "generation.vllm": {"torch", "trl", "datasets", "vllm"},
+    "generation.server": {"torch", "trl", "datasets", "openai", "httpx2"},
     "evaluation": {"trl", "torch", "plotly"},
 }
 """Libraries that a module must do without in its own top-level imports, whatever its layer."""

@@ -44,7 +44,7 @@ def test_a_setting_changes_the_stages_that_depend_on_it_and_no_other(override, c
 
 def test_the_length_limit_leaves_room_for_the_longest_right_answer():
     profile = load_profile("laptop")
-    assert max_tokens(profile) > profile.problems.world().think_length(profile.problems.levels)
+    assert max_tokens(profile, "rl") > profile.problems.world().think_length(profile.problems.levels)
 
 
 @pytest.mark.parametrize(

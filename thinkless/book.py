@@ -70,7 +70,9 @@ def executed(notebook: Path) -> Path:
 def options_for(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a chapter is run with: those of `laptop` if it is about a world they do not have."""
     problems = load_profile(options["profile"], options["overrides"]).problems
-    if problems.kind == "chain" or not json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get(WORLD):
+    if problems.kind == "chain" or not json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get(
+        WORLD
+    ):
         return dict(options)
     return {**options, "profile": "laptop", "overrides": {}}
 

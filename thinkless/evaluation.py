@@ -187,7 +187,7 @@ def evaluate(
                         "setting": setting,
                         "mode": completion.mode.label if completion.mode else None,
                         "correct": correct,
-                        "tokens": len(completion.token_ids),
+                        "tokens": completion.tokens,
                         "reward": reward(completion.mode, correct, gamma),
                         "think_probability": completion.think_probability,
                         "fault": fault,

@@ -1,17 +1,29 @@
-"""A model and a tokenizer small enough to train while you read, in the standard Transformers format.
+"""Models and tokenizers: one small enough to train while you read, and any from disk or the hub.
 
-The model is a Qwen3 architecture with a few hundred thousand parameters: the family of the models
-used at full scale, and one whose character tokenizer survives `AutoTokenizer` (a Qwen2 config would
-have it rebuilt as byte-level BPE, which silently drops characters).
+The small model is a Qwen3 architecture with a few hundred thousand parameters: the family of the
+models used at full scale, and one whose character tokenizer survives `AutoTokenizer` (a Qwen2 config
+would have it rebuilt as byte-level BPE, which silently drops characters; `load_tokenizer` notices).
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+from transformers.utils import cached_file
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
+
+PROBE = "What is 3+5*2 - 7?\n\nIt's 9; so x = {4, 5}."
+"""Text with what a wrongly rebuilt tokenizer loses: spaces, line ends, digits, signs."""
 
 
 def build_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -55,3 +67,27 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or hub name (at commit `revision`), padding on the left.
+
+    Raises ValueError if Transformers rebuilt it as something that encodes differently from its own
+    file, as it does with a tokenizer that is not byte-level BPE beside a model of type qwen2.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left")
+    file = cached_file(
+        name, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False
+    )
+    if file is not None:
+        backend = Tokenizer.from_file(file)
+        backend.no_padding()
+        backend.no_truncation()
+        expected = backend.encode(PROBE, add_special_tokens=False).ids
+        if tokenizer.encode(PROBE, add_special_tokens=False) != expected:
+            raise ValueError(
+                f"{name}: the model's type makes Transformers load this {type(backend.model).__name__} tokenizer "
+                f"as {type(tokenizer).__name__}, which encodes text differently; give the model a config of "
+                "another type (Qwen3Config keeps any tokenizer)"
+            )
+    return tokenizer

@@ -7,6 +7,7 @@ decoding with ``skip_special_tokens=True`` (as TRL does) keeps them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ class Mode(Enum):
     def label(self) -> str:
         """The bare word, for tables and file names: ``"think"`` or ``"short"``."""
         return self.value.strip("<>")
+
+
+CONTROL_TOKENS = (Mode.THINK.value, END_OF_THINKING, Mode.SHORT.value)
 
 
 def control_id(mode: Mode, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -51,15 +55,57 @@ def mode_of(completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -
 
 
 def add_control_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel | None = None) -> list[str]:
-    """Make `<think>`, `</think>` and `<short>` single tokens; returns the ones that were missing.
+    """Make `<think>`, `</think>` and `<short>` ordinary single tokens; returns the ones that were missing.
 
-    Tokens the tokenizer already has keep their ids. The model's embeddings grow only if they have no
-    spare rows left: the R1 distillations of Qwen have hundreds. Save model and tokenizer to disk
-    before training: TRL reloads the reference model from there.
+    Tokens the tokenizer already has keep their ids, and stop being special if they were: special ones
+    vanish when a completion is decoded. A missing one gets the next free id. Qwen models and the R1
+    distillations of them have 151,936 embedding rows for 151,665 tokens, so nothing is resized; a model
+    without spare rows grows. The released code renames `<|quad_start|>` (id 151,650) instead: the same
+    kind of row, never trained, at the price of editing every tokenizer file. Its checkpoints have
+    `<short>` already and are taken as they are.
+
+    The spare rows that come into use are filled, see `fill_rows`; rows that a growing model adds are
+    Transformers' own, near the mean of the others. Save model and tokenizer to disk before training:
+    TRL reloads the reference model from there.
     """
     vocabulary = tokenizer.get_vocab()
-    missing = [t for t in (Mode.THINK.value, END_OF_THINKING, Mode.SHORT.value) if t not in vocabulary]
+    missing = [token for token in CONTROL_TOKENS if token not in vocabulary]
     tokenizer.add_tokens(missing, special_tokens=False)
-    if model is not None and len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    make_ordinary(tokenizer, CONTROL_TOKENS)
+    if model is None:
+        return missing
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
+    elif missing:
+        fill_rows(model, tokenizer, missing)
     return missing
+
+
+def make_ordinary(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]):
+    """Take the special mark off `tokens`, in the tokenizer at hand and in what it will save.
+
+    The tokenizers library can set that mark on a token but not take it off, hence its JSON.
+    """
+    if any(token.special and token.content in tokens for token in tokenizer.added_tokens_decoder.values()):
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        for token in state["added_tokens"]:
+            token["special"] &= token["content"] not in tokens
+        tokenizer._tokenizer = type(tokenizer.backend_tokenizer).from_str(json.dumps(state))
+    tokenizer.extra_special_tokens = [t for t in tokenizer.extra_special_tokens if str(t) not in tokens]
+
+
+def fill_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]):
+    """Embedding rows to start from, for control tokens whose rows were never trained.
+
+    Both rows of a token become the mean of the base vocabulary's. Only the output row of `<short>` is a
+    copy of `<think>`'s, where the model knows `<think>`: the modes are then equally likely from the first
+    update on. Any other row leaves `<short>` all but impossible for hundreds of updates, and what training
+    takes from `<think>` leaks into the unused tokens. A copied input row would have to unlearn thinking.
+    Tied embeddings have one row for both uses; there the copy decides.
+    """
+    inputs, outputs = (e.weight.data for e in (model.get_input_embeddings(), model.get_output_embeddings()))
+    base, ids = slice(tokenizer.vocab_size), tokenizer.convert_tokens_to_ids(list(tokens))
+    inputs[ids] = inputs[base].mean(dim=0)
+    outputs[ids] = outputs[base].mean(dim=0)
+    if Mode.SHORT.value in tokens and Mode.THINK.value not in tokens:
+        outputs[control_id(Mode.SHORT, tokenizer)] = outputs[control_id(Mode.THINK, tokenizer)]

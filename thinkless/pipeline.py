@@ -19,7 +19,7 @@ from thinkless import distill as distillation
 from thinkless.chat_template import chat_prompt, install_chat_template
 from thinkless.evaluation import evaluate
 from thinkless.generation import Generator, TransformersGenerator, VLLMGenerator
-from thinkless.models import build_model, build_tokenizer
+from thinkless.models import build_model, build_tokenizer, load_tokenizer
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.problems import chain
 from thinkless.problems.sets import ChainProblems
@@ -30,7 +30,6 @@ from thinkless.training import (
     fetch,
     in_batches_of_similar_length,
     load,
-    load_tokenizer,
     save,
     train_rl,
     train_supervised,
@@ -51,7 +50,7 @@ def prompts(questions: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """
 
     def ask(row):
-        prompt = row["prompt"] if tokenizer.chat_template is None else chat_prompt(tokenizer, row["prompt"])
+        prompt = chat_prompt(tokenizer, row["prompt"])
         length = len(tokenizer(prompt, add_special_tokens=False).input_ids)
         return {"prompt": prompt, "prompt_tokens": length}
 
@@ -61,7 +60,7 @@ def prompts(questions: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 def open_generator(model: Path, engine: Literal["transformers", "vllm"], max_tokens: int) -> Generator:
     """The model of a run folder, ready to answer with up to `max_tokens` tokens."""
     if engine == "vllm":
-        return VLLMGenerator(model)
+        return VLLMGenerator(model, load_tokenizer(model))
     weights, tokenizer = load(model)
     return TransformersGenerator(weights.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
 
@@ -105,11 +104,11 @@ def _distill(run: Run) -> dict[str, Any]:
         temperature=settings.temperature,
         top_p=settings.top_p,
         seed=run.seed,
+        folder=run.folder,
     )
-    kept = distillation.keep_finished(pairs)
+    kept = distillation.keep_pairs(pairs)
     kept.save_to_disk(run.folder / "pairs")
-    correct = {f"{mode.label}_correct": sum(kept[f"{mode.label}_correct"]) / len(kept) for mode in Mode}
-    return {"questions": len(pairs), "kept": len(kept), **correct}
+    return distillation.summary(problems, pairs, kept)
 
 
 def _sft(run: Run) -> dict[str, Any]:

@@ -16,25 +16,14 @@ import numpy as np
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError, safe_open
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-)
+from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from thinkless.models import load_tokenizer
 from thinkless.records import METRICS, StageError, read_metrics
 from thinkless.rewards import ModeReward
 from thinkless.settings import RL, SFT, Base, Launch, Optimizer
 from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer
-
-
-def load_tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder or a model on the hub, padding on the left."""
-    return AutoTokenizer.from_pretrained(source, revision=revision, padding_side="left")
 
 
 def load(folder: Path, attention: str = "sdpa"):
@@ -147,7 +136,7 @@ def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> 
         "output_dir": str(folder / "checkpoints"),
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.schedule,
-        "lr_scheduler_kwargs": minimum,
+        "lr_scheduler_kwargs": minimum or None,
         "warmup_steps": settings.warmup_steps,
         "adam_beta2": settings.beta2,
         "weight_decay": settings.weight_decay,

@@ -5,6 +5,7 @@ for distillation), `training` (for RL, in the order they are asked), `held_out` 
 `longest_answer`.
 """
 
+from pathlib import Path
 from typing import Literal
 
 from datasets import Dataset, concatenate_datasets
@@ -72,8 +73,9 @@ class MathProblems(Section):
     """The set whose questions are distilled and trained on, such as ``deepscaler``."""
     evaluate: list[str] = Field(min_length=1)
     """The benchmarks, each a set's name."""
-    files: dict[str, str] = {}
-    """Set name -> local file or folder to read it from, in place of the hub."""
+    folder: str | None = None
+    """A set that has a file or folder of its name in here, such as ``gsm8k.jsonl``, is read from it; the
+    others come from the hub."""
     limit: int | None = Field(None, ge=1)
     """At most so many questions of each benchmark."""
     instruct_evaluation: bool = True
@@ -105,4 +107,5 @@ class MathProblems(Section):
     def _load(self, name: str, instruction: bool, limit: int | None = None) -> Dataset:
         from thinkless.problems.math import load_problems
 
-        return load_problems(name, path=self.files.get(name), instruction=instruction, limit=limit)
+        local = sorted(Path(self.folder).glob(f"{name}.*")) if self.folder else []
+        return load_problems(name, path=local[0] if local else None, instruction=instruction, limit=limit)

@@ -1,0 +1,259 @@
+"""The engine that asks a server: vLLM, SGLang, llama.cpp, a paid service; whatever speaks OpenAI's protocol.
+
+What a completion tells depends on what the server tells. vLLM adds the token ids and chosen
+log-probabilities to the protocol (`extensions`): then a completion is as exact as that of an engine in
+this process. A plain server sends text and a count: then `token_ids` is that text encoded again, or
+empty without a tokenizer, `reported_tokens` is the count, and `think_probability` is NaN.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from thinkless.generation.interface import Completion, Sampling, has_modes, request_seeds, think_share
+from thinkless.modes import END_OF_THINKING, Mode, control_id, mode_of
+
+EXTENSIONS = {
+    "add_special_tokens": False,
+    "repetition_penalty": 1.0,
+    "return_token_ids": True,
+    "skip_special_tokens": False,
+    "top_k": 0,
+}
+"""vLLM's own fields: the ids back, the prompt as it stands, and none of the sampling defaults that it reads
+from the model's folder (Qwen's cut to the 20 likeliest tokens)."""
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """A piece of a completion. `ids` is None where they are unknown; `prompt` leads up to its end."""
+
+    prompt: str | list[int]
+    text: str = ""
+    ids: tuple[int, ...] | None = ()
+    tokens: int | None = 0
+    finish_reason: str = "length"
+
+    def then(self, more: "_Reply") -> "_Reply":
+        both = None if self.ids is None or more.ids is None else self.ids + more.ids
+        tokens = None if self.tokens is None or more.tokens is None else self.tokens + more.tokens
+        return replace(more, text=self.text + more.text, ids=both, tokens=tokens)
+
+
+class ServerGenerator:
+    """`Generator` on an OpenAI-compatible server, `in_flight` requests at a time, one per answer.
+
+    Args:
+        base_url: where the protocol starts, such as ``"http://localhost:8000/v1"``.
+        model: the name under which the server knows the model.
+        tokenizer: the served model's own. Without it modes can be forced but neither tilted nor read.
+        chat: ask the chat endpoint, which puts the prompt into the model's template. A prompt that opens
+            the answer (forced and tilted modes) needs the plain one.
+        extensions: send `EXTENSIONS`; False for a server that refuses fields which it does not know.
+        api_key: the environment's ``OPENAI_API_KEY`` if None.
+        retries: how often a request is sent again after 408, 409, 429, 5xx, a timeout, a broken
+            connection or a body that is no answer; waits double from 0.5 s to 8 s, or are the server's own.
+        timeout: seconds that one answer may take. A long answer from a busy server takes many minutes.
+
+    Raises RuntimeError, from `generate` and `complete`, when the server has refused a request or has
+    failed `retries` + 1 times.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        chat: bool = False,
+        extensions: bool = True,
+        api_key: str | None = None,
+        in_flight: int = 64,
+        retries: int = 8,
+        timeout: float = 1800.0,
+    ):
+        from openai import DefaultHttpxClient, OpenAI, Timeout
+
+        self.base_url, self.model, self.tokenizer = base_url, model, tokenizer
+        self.chat, self.extensions, self.in_flight, self.retries = chat, extensions, in_flight, retries
+        self.client = OpenAI(
+            base_url=base_url,
+            api_key=api_key or os.environ.get("OPENAI_API_KEY") or "none",
+            max_retries=retries,
+            timeout=Timeout(timeout, connect=10.0),
+            http_client=DefaultHttpxClient(event_hooks={"response": [_refuse_garbage]}),
+        )
+
+    def generate(self, prompts: Sequence[str], **settings: Any) -> list[list[Completion]]:
+        """See `Generator.generate`."""
+        answers: list[list[Completion]] = [[] for _ in prompts]
+        for index, completions in self.complete(prompts, **settings):
+            answers[index] = completions
+        return answers
+
+    def complete(self, prompts: Sequence[str], **settings: Any) -> Iterator[tuple[int, list[Completion]]]:
+        """(place of the prompt, its completions) as they arrive: store each, and nothing paid for is lost.
+
+        Takes the arguments of `generate`. After a failure nothing new is asked, what is in flight still
+        arrives, and then the error is raised.
+        """
+        sampling = Sampling(**settings)
+        if sampling.mode is not None or sampling.mode_bias:
+            if self.chat:
+                raise ValueError("a mode opens the answer, which chat=True cannot: use chat=False")
+            if sampling.mode is None and self.tokenizer is None:
+                raise ValueError("mode_bias needs the id of <think>: give the served model's tokenizer")
+        return self._arrivals(prompts, sampling)
+
+    def _arrivals(self, prompts: Sequence[str], sampling: Sampling) -> Iterator[tuple[int, list[Completion]]]:
+        draws = sampling.n if sampling.temperature else 1  # greedy answers are all the same
+        measures = self.extensions and not self.chat and self.tokenizer and has_modes(self.tokenizer)
+        pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix="completion")
+        jobs: dict[Future, tuple[int, int]] = {}
+        failure: RuntimeError | None = None
+        try:
+            for index, seeds in enumerate(request_seeds(prompts, draws, sampling.seed)):
+                if measures:
+                    jobs[pool.submit(self._think_probability, index, prompts[index])] = index, -1
+                for draw, seed in enumerate(seeds):
+                    jobs[pool.submit(self._answer, index, prompts[index], sampling, seed)] = index, draw
+            parts: dict[int, dict[int, Any]] = {}
+            for job in as_completed(jobs):
+                index, draw = jobs.pop(job)
+                try:
+                    part = parts.setdefault(index, {} if measures else {-1: math.nan})
+                    part[draw] = job.result()
+                except CancelledError:
+                    continue
+                except RuntimeError as error:
+                    failure = failure or error
+                    for other in jobs:
+                        other.cancel()
+                    continue
+                if len(part) == draws + 1:
+                    del parts[index]
+                    drawn = [replace(part[draw], think_probability=part[-1]) for draw in range(draws)]
+                    yield index, drawn * (sampling.n // draws)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        if failure is not None:
+            raise failure
+
+    def _answer(self, index: int, prompt: str, sampling: Sampling, seed: int) -> Completion:
+        start, left = _Reply(prompt), sampling.max_tokens
+        if sampling.mode is not None:
+            word = sampling.mode.value
+            ids = (control_id(sampling.mode, self.tokenizer),) if self.tokenizer else None
+            start, left = _Reply(prompt + word, word, ids, 1), left - 1
+        elif sampling.mode_bias and self.tokenizer:
+            # A bias holds for every token of a request: the first is drawn alone, the rest without it.
+            bias = {str(control_id(Mode.THINK, self.tokenizer)): sampling.mode_bias}
+            start, left = self._ask(index, prompt, sampling, 1, seed, logit_bias=bias), left - 1
+            seed ^= 1  # or the second token would meet the random numbers of the first
+        if left and start.finish_reason == "length":
+            start = start.then(self._ask(index, start.prompt, sampling, left, seed))
+        return self._completion(start, sampling.mode)
+
+    def _completion(self, reply: _Reply, mode: Mode | None) -> Completion:
+        ids, reported = reply.ids, None
+        if ids is None:
+            ids, reported = (), reply.tokens
+            if self.tokenizer is not None:
+                end = [self.tokenizer.eos_token_id] if reply.finish_reason == "stop" else []
+                ids = (*self.tokenizer(reply.text, add_special_tokens=False).input_ids, *end)
+        if self.tokenizer is not None:
+            mode = mode_of(ids, self.tokenizer)
+        return Completion(ids, reply.text, mode, math.nan, reply.finish_reason, reported)
+
+    def _think_probability(self, index: int, prompt: str) -> float:
+        """One token at temperature 1, for the log-probabilities of both control tokens before it."""
+        pair = [control_id(mode, self.tokenizer) for mode in (Mode.THINK, Mode.SHORT)]
+        fields = {**EXTENSIONS, "logprob_token_ids": pair, "return_tokens_as_token_ids": True}
+        sampling = Sampling(max_tokens=1)
+        choice = self._request(index, prompt, sampling, 1, 0, logprobs=len(pair), extra_body=fields).choices[
+            0
+        ]
+        if choice.logprobs is None or not choice.logprobs.top_logprobs:
+            return math.nan
+        values = [choice.logprobs.top_logprobs[0].get(f"token_id:{token}") for token in pair]
+        if None in values:
+            return math.nan
+        return think_share(*values)
+
+    def _ask(
+        self,
+        index: int,
+        prompt: str | list[int],
+        sampling: Sampling,
+        max_tokens: int,
+        seed: int,
+        **fields: Any,
+    ) -> _Reply:
+        extra = {"extra_body": EXTENSIONS} if self.extensions else {}
+        response = self._request(index, prompt, sampling, max_tokens, seed, **extra, **fields)
+        choice = response.choices[0]
+        text = _message_text(choice.message) if self.chat else choice.text
+        ids = getattr(choice, "token_ids", None)
+        before = getattr(choice, "prompt_token_ids", None)
+        return _Reply(
+            prompt=f"{prompt}{text}" if ids is None or before is None else [*before, *ids],
+            text=text,
+            ids=None if ids is None else tuple(ids),
+            tokens=response.usage.completion_tokens if response.usage else None,
+            finish_reason=choice.finish_reason,
+        )
+
+    def _request(self, index, prompt, sampling: Sampling, max_tokens: int, seed: int, **fields: Any) -> Any:
+        from openai import OpenAIError
+
+        endpoint = self.client.chat.completions if self.chat else self.client.completions
+        asked = {"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}
+        try:
+            return endpoint.create(
+                model=self.model,
+                max_tokens=max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seed=seed,
+                **asked,
+                **fields,
+            )
+        except OpenAIError as error:
+            raise RuntimeError(self._explain(index, error)) from error
+
+    def _explain(self, index: int, error: Exception) -> str:
+        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        status = getattr(error, "status_code", None)
+        if status is None or status in (408, 409, 429) or status >= 500:
+            return (
+                f"{self.base_url} gave no answer to prompt {index} in {self.retries + 1} attempts: {reason}; "
+                "see that the server runs, then run again"
+            )
+        hint = "; extensions=False leaves out what only vLLM knows" if self.extensions else ""
+        return f"{self.base_url} refuses prompt {index}: {reason}{hint}"
+
+
+def _message_text(message: Any) -> str:
+    """A chat message as the model wrote it: some servers cut the thinking out and send it apart."""
+    thought = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    answer = message.content or ""
+    return f"{Mode.THINK.value}{thought}{END_OF_THINKING}{answer}" if thought else answer
+
+
+def _refuse_garbage(response: Any) -> None:
+    """Turn a success without an answer in it into a failed request, which the client sends again."""
+    import httpx2
+
+    if response.is_success:
+        response.read()
+        try:
+            response.json()["choices"][0]["finish_reason"]
+        except (ValueError, LookupError, TypeError):
+            raise httpx2.DecodingError(
+                f"HTTP {response.status_code} without an answer in it", request=response.request
+            ) from None

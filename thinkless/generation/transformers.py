@@ -1,0 +1,97 @@
+"""The engine that needs nothing else: `generate` of a Transformers model in this process."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+
+from thinkless.generation.interface import Completion, Sampling, completion_of, has_modes
+from thinkless.modes import Mode, control_id
+
+
+class TransformersGenerator:
+    """`Generator` on a Transformers model in this process, on whatever device the model is."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 256):
+        if tokenizer.padding_side != "left":
+            raise ValueError(
+                "the tokenizer pads on the right: set tokenizer.padding_side = 'left' to generate"
+            )
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+
+    def generate(self, prompts: Sequence[str], **settings: Any) -> list[list[Completion]]:
+        """See `Generator.generate`. Prompts of similar length share a batch."""
+        sampling = Sampling(**settings)
+        rows = [row for row in range(len(prompts)) for _ in range(sampling.n)]
+        rows.sort(key=lambda row: len(prompts[row]))
+        answers: list[list[Completion]] = [[] for _ in prompts]
+        with torch.random.fork_rng(), torch.inference_mode():
+            torch.manual_seed(sampling.seed)
+            for start in range(0, len(rows), self.batch_size):
+                batch = rows[start : start + self.batch_size]
+                completions = self._complete([prompts[row] for row in batch], sampling)
+                for row, completion in zip(batch, completions, strict=True):
+                    answers[row].append(completion)
+        return answers
+
+    def _complete(self, prompts: list[str], sampling: Sampling) -> list[Completion]:
+        encoded = self.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+        ids, attention = encoded.input_ids.to(self.model.device), encoded.attention_mask.to(self.model.device)
+        known = has_modes(self.tokenizer)
+        probabilities = self._think_probabilities(ids, attention) if known else [math.nan] * len(prompts)
+        processors = LogitsProcessorList()
+        if sampling.mode is not None:
+            processors.append(_FirstToken(ids.shape[1], only=control_id(sampling.mode, self.tokenizer)))
+        elif sampling.mode_bias:
+            think = control_id(Mode.THINK, self.tokenizer)
+            processors.append(_FirstToken(ids.shape[1], tilt=think, bias=sampling.mode_bias))
+        draw = (
+            {"do_sample": False}
+            if sampling.temperature == 0
+            else {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_k": 0,
+                "top_p": sampling.top_p,
+            }
+        )
+        output = self.model.generate(
+            input_ids=ids,
+            attention_mask=attention,
+            max_new_tokens=sampling.max_tokens,
+            logits_processor=processors,
+            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=self.tokenizer.eos_token_id,
+            **draw,
+        )
+        new_ids = output[:, ids.shape[1] :].tolist()
+        return [completion_of(row, self.tokenizer, p) for row, p in zip(new_ids, probabilities, strict=True)]
+
+    def _think_probabilities(self, ids: torch.Tensor, attention: torch.Tensor) -> list[float]:
+        logits = self.model(input_ids=ids, attention_mask=attention, logits_to_keep=1).logits[:, -1].float()
+        pair = logits[:, [control_id(Mode.THINK, self.tokenizer), control_id(Mode.SHORT, self.tokenizer)]]
+        return pair.softmax(dim=1)[:, 0].tolist()
+
+
+class _FirstToken(LogitsProcessor):
+    """Changes the logits of the first new position only: allow one token, or tilt one."""
+
+    def __init__(
+        self, prompt_length: int, *, only: int | None = None, tilt: int | None = None, bias: float = 0.0
+    ):
+        self.prompt_length, self.only, self.tilt, self.bias = prompt_length, only, tilt, bias
+
+    def __call__(self, input_ids, scores):
+        if input_ids.shape[1] != self.prompt_length:
+            return scores
+        if self.only is not None:
+            forced = torch.full_like(scores, -math.inf)
+            forced[:, self.only] = 0.0
+            return forced
+        scores = scores.clone()
+        scores[:, self.tilt] += self.bias
+        return scores

@@ -7,7 +7,6 @@ weights nor a network.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -62,8 +61,7 @@ def _qwen2(hidden: int, layers: int, heads: int, kv: int, intermediate: int, con
         "num_key_value_heads": kv,
         "intermediate_size": intermediate,
         "max_position_embeddings": context,
-        **{"vocab_size": 151_936, "tie_word_embeddings": True, **more},
-    }
+    } | {"vocab_size": 151_936, "tie_word_embeddings": True, **more}
 
 
 QWEN2: Mapping[str, dict[str, Any]] = MappingProxyType(

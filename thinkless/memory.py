@@ -5,7 +5,7 @@ width of keys and V the vocabulary; t counts the tokens of a micro-batch. The by
 off the real architecture by torch's memory tracker (`tests/test_memory.py` does it again).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from thinkless.hardware import BFLOAT16, GB, Shape
@@ -19,7 +19,7 @@ BACKWARD = MappingProxyType({"autocast": (4, 6), "bfloat16": (2, 6), "float32": 
 TILE = (4096, 32_768)
 """Tokens and vocabulary entries of the logits that TRL computes at a time."""
 CONTEXT = 1.0 * GB
-"""CUDA context, NCCL, fragments: our allowance."""
+"""What a process has on a GPU before any tensor, with NCCL and fragments: our allowance."""
 VLLM_EXTRA = 1.5 * GB
 """What vLLM needs beside weights and cache, CUDA graphs and its own activations: our allowance."""
 
@@ -43,8 +43,8 @@ def states(shape: Shape, launch: Launch) -> Parts:
     """What lives through the whole training, in float32: 4 P weights, 4 P gradients, 8 P of Adam's moments,
     each over the shards; and without sharding 4 P more, the buckets in which DDP exchanges gradients."""
     copy = FLOAT32 * shape.parameters
-    parts = {"weights": copy, "gradients": copy, "Adam": 2 * copy}
-    parts = {name: size / shards(launch) for name, size in parts.items()}
+    whole = {"weights": copy, "gradients": copy, "Adam": 2 * copy}
+    parts = {name: size / shards(launch) for name, size in whole.items()}
     if launch.processes > 1 and launch.sharding == "none":
         parts["gradient buckets (DDP)"] = copy
     return parts
@@ -75,7 +75,7 @@ def activations(shape: Shape, launch: Launch, rows: int, parts: int, length: int
     h, f, k = SAVED[kind]
     layer = h * shape.hidden + f * shape.intermediate + k * shape.kv
     h, f = BACKWARD[kind]
-    result = {"backward of one layer": of_part * (h * shape.hidden + f * shape.intermediate)}
+    result = {"working space of one layer": of_part * (h * shape.hidden + f * shape.intermediate)}
     if launch.gradient_checkpointing:
         residual = BFLOAT16 if kind == "bfloat16" else FLOAT32
         result["checkpoints of the layers"] = rows * length * shape.hidden * residual * shape.layers
@@ -134,7 +134,7 @@ def rl_memory(shape: Shape, launch: Launch, rl: RL, length: int, memory: float) 
         "scoring": {
             **idle,
             "gathered weights": max(gathered(shape, launch), whole),
-            "backward of one layer": work["backward of one layer"],  # about what a forward pass needs
+            "working space of one layer": work["working space of one layer"],
             "logits": logits(shape, launch, of_part) - FLOAT32 * shape.vocabulary * shape.hidden,
             "CUDA context": CONTEXT,
         },
@@ -158,15 +158,17 @@ def vllm_room(shape: Shape, memory: float, share: float) -> float:
     return share * memory - vllm_weights(shape) - VLLM_EXTRA
 
 
-def disk(shape: Shape, runs: int, answers: Mapping[str, float], published: bool) -> Parts:
-    """Bytes on disk: of `runs` RL runs, and of `answers`, tokens of kept text by name.
+def disk(shape: Shape, runs: int, fetched: Sequence[Shape], answers: Mapping[str, float]) -> Parts:
+    """Bytes on disk: of `runs` RL runs, of the models `fetched` from the hub, and of `answers`, tokens of
+    kept text by name.
 
     A model is 4 P (2 P as published), a checkpoint 12 P with Adam's moments; two are kept and a third is
     being written, while a training runs. Text takes about 4 bytes a token.
     """
     model = FLOAT32 * shape.parameters
     return {
-        "base model": model / 2 if published else 2.0 * model,
+        "the hub's cache": sum(float(BFLOAT16 * one.parameters) for one in fetched),
+        "base model": model / 2 if fetched else 2.0 * model,
         "warm-up: model and its start": 2.0 * model,
         "models of RL": float(runs * model),
         "checkpoints of one training": 3.0 * 3 * model,

@@ -1,9 +1,9 @@
 """A run before it is run: what goes where, what it reads and writes, how long, how big, and at what price.
 
-``python -m thinkless plan --profile h100x4`` prints it (`plan_text.py`); a chapter calls `make_plan` and shows
-its tables.
-Nothing is trained, no weights and no GPU are needed. Every number is arithmetic on the profile, on
-`workload.Assumptions` and on data sheets; where this project has measured a stage, the record stands beside.
+``python -m thinkless plan --profile h100x4`` prints it (`plan_text.py`); a chapter calls `make_plan`
+and shows its tables. Nothing is trained, no weights and no GPU are needed. Every number is arithmetic on the
+profile, on `workload.Assumptions` and on data sheets; where this project has measured a stage, the record
+stands beside.
 """
 
 import math
@@ -16,8 +16,10 @@ import pandas as pd
 
 from thinkless import memory as sizes
 from thinkless.hardware import GB, GPU, GPUS, PlanError, Shape, model_shape, shape_of
+from thinkless.modes import Mode
 from thinkless.preflight import Check, check
-from thinkless.settings import Profile
+from thinkless.profiles import available_profiles, load_profile
+from thinkless.settings import ModelTeacher, PretrainedModel, Profile
 from thinkless.stages import Stage
 from thinkless.timing import measured, stage_hours
 from thinkless.workload import Assumptions, Work, assume, limit, works
@@ -73,8 +75,8 @@ def make_plan(
 ) -> Plan:
     """Plan every stage of `profile` on `gpu`, a key of `hardware.GPUS` or "cpu".
 
-    `assumptions` changes `workload.Assumptions` by name; `options` goes behind every command. Raises
-    PlanError, in one line, for what cannot run.
+    `assumptions` changes `workload.Assumptions` by name; `options` goes behind every command; `results` holds
+    records, which count for a profile without overrides. Raises PlanError, in one line, for what cannot run.
     """
     gpu = gpu or default_gpu(profile)
     if gpu not in (*GPUS, "cpu"):
@@ -88,7 +90,8 @@ def make_plan(
     hours = pd.DataFrame(
         [asdict(stage_hours(w, profile, shape, card, assumed)) for w in work], [w.stage for w in work]
     )
-    ours = measured(profile.name, results)
+    shipped = profile.name in available_profiles() and profile == load_profile(profile.name)
+    ours = measured(profile.name, results) if shipped else {}
     hours["ours"] = [ours.get(w.stage, math.nan) for w in work]
     memory = memory_table(profile, shape, assumed, card.memory if card else 0.0)
     return Plan(
@@ -109,20 +112,20 @@ def make_plan(
 
 
 def commands(profile: Profile, work: Sequence[Work], options: str = "") -> pd.Series:
-    """What to type for each stage; on several machines, the same on each with its own NODE_RANK."""
-    lines = {}
-    for w in work:
-        each = "NODE_RANK=<k> MASTER_ADDR=<machine 0> " if w.machines > 1 else ""
-        lines[w.stage] = (
-            f"{each}python -m thinkless stage {w.stage} --profile {profile.name} {options}".rstrip()
-        )
+    """What to type: for a stage, for all, for a chapter. On several machines it is the same on each, with the
+    machine's own NODE_RANK."""
+    each = "NODE_RANK=<k> MASTER_ADDR=<machine 0> " if profile.launch.machines > 1 else ""
+    tail = f"--profile {profile.name} {options}".rstrip()
+    lines = {w.stage: f"{each}python -m thinkless stage {w.stage} {tail}" for w in work}
+    lines["all stages"] = f"{each}python -m thinkless train {tail}"
+    lines["one chapter"] = f"papermill notebooks/{work[-1].chapter}.ipynb out.ipynb -p profile {profile.name}"
     return pd.Series(lines, name="command")
 
 
 def memory_table(profile: Profile, shape: Shape, a: Assumptions, memory: float) -> pd.DataFrame:
-    """GB on each GPU by part, of the warm-up and of the phases of an RL step; see `memory.py` for the formulas.
+    """GB per process by part, of the warm-up and of the phases of an RL step; `memory.py` has the formulas.
 
-    The worst case: every answer as long as its limit allows. `memory` is the GPU's, in bytes.
+    The worst case: every answer as long as its limit allows. `memory` is the GPU's in bytes, 0 on a CPU.
     """
     launch, sft, rl = profile.launch, profile.sft, profile.rl
     micro_batch = sft.micro_batch or sft.batch_size // launch.processes
@@ -131,13 +134,14 @@ def memory_table(profile: Profile, shape: Shape, a: Assumptions, memory: float) 
     phases = sizes.rl_memory(shape, launch, rl, limit(profile, "rl") + a.longest_prompt, memory)
     columns |= {f"RL: {phase}": parts for phase, parts in phases.items()}
     table = pd.DataFrame(columns).div(GB)
-    table = table.loc[list(dict.fromkeys(part for parts in columns.values() for part in parts))]
+    order = dict.fromkeys(part for parts in columns.values() for part in parts)
+    table = table.loc[[part for part in order if memory or part != "CUDA context"]]
     table.loc["sum"] = table.sum()
     return table
 
 
 def fit_table(profile: Profile, shape: Shape, a: Assumptions) -> pd.DataFrame:
-    """Whether warm-up and RL fit on a GPU of each size in `CARDS`, for each way of sharding, by their peaks in GB.
+    """Peaks of warm-up and RL in GB, and whether they fit, by sharding and for each size in `CARDS`.
 
     vLLM takes a share of the GPU, so its peak grows with the card; it also has to hold one full answer.
     """
@@ -145,8 +149,9 @@ def fit_table(profile: Profile, shape: Shape, a: Assumptions) -> pd.DataFrame:
     rows = {}
     for sharding in ("none", "fsdp2") if profile.launch.processes > 1 else ("none",):
         launch = profile.launch.model_copy(update={"sharding": sharding})
+        sharded = profile.model_copy(update={"launch": launch})
         for card in CARDS:
-            peaks = memory_table(profile.model_copy(update={"launch": launch}), shape, a, card * GB).loc["sum"]
+            peaks = memory_table(sharded, shape, a, card * GB).loc["sum"]
             room = sizes.vllm_room(shape, card * GB, profile.rl.vllm_memory)
             answers = max(room, 0) / answer if profile.rl.engine == "vllm" else math.nan
             rows[sharding, f"{card} GB"] = {
@@ -159,12 +164,15 @@ def fit_table(profile: Profile, shape: Shape, a: Assumptions) -> pd.DataFrame:
 
 
 def _disk(profile: Profile, shape: Shape, work: Sequence[Work]) -> pd.Series:
+    teachers = [getattr(profile.distill, mode.label) for mode in Mode]
+    models = [one for one in (profile.model, *teachers) if isinstance(one, PretrainedModel | ModelTeacher)]
+    fetched = [shape_of(path) for path in sorted({model.path for model in models})]
     text = {
         "distilled pairs": sum(w.rows * w.length.mean for w in work if w.stage == "sft"),
         "completions of evaluation": sum(w.tokens_out for w in work if w.kind == "evaluation"),
     }
     runs = sum(w.kind == "rl" for w in work)
-    return pd.Series(sizes.disk(shape, runs, text, profile.base is None)).div(GB)
+    return pd.Series(sizes.disk(shape, runs, fetched, text)).div(GB)
 
 
 def _stages(work: Sequence[Work]) -> pd.DataFrame:

@@ -1,12 +1,12 @@
 """A plan as a page of text for the terminal, and the remarks that its tables alone would hide."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 
 import pandas as pd
 
-from thinkless.hardware import BFLOAT16, GB, PlanError, shape_of
+from thinkless.hardware import BFLOAT16, GB, shape_of
 from thinkless.plan import Plan
 from thinkless.settings import ModelTeacher
 from thinkless.workload import limit
@@ -14,7 +14,7 @@ from thinkless.workload import limit
 
 def notes(plan: Plan) -> list[str]:
     """What to know before the run, one sentence or two each."""
-    return [*_teachers(plan), *_idle(plan), *_slowest_answer(plan), *_too_big(plan)]
+    return [*_teachers(plan), *_server(plan), *_idle(plan), *_slowest_answer(plan), *_too_big(plan)]
 
 
 def _teachers(plan: Plan) -> Iterable[str]:
@@ -22,24 +22,25 @@ def _teachers(plan: Plan) -> Iterable[str]:
         teacher, cap = getattr(plan.profile.distill, mode), limit(plan.profile, "distill")
         if not isinstance(teacher, ModelTeacher):
             continue
-        try:
-            context = shape_of(teacher.path, teacher.revision).context
-        except PlanError as error:
-            yield str(error)
-            continue
+        context = shape_of(teacher.path, teacher.revision).context
         if context < cap + plan.assumptions.longest_prompt:
             yield (
-                f"distill.{mode}: {teacher.path} was made for {context:,} positions, so its answers end there "
-                f"and not at distill.max_tokens={cap}."
+                f"distill.{mode}: {teacher.path} was made for {context:,} positions, so its answers end "
+                f"there and not at distill.max_tokens={cap}."
             )
+
+
+def _server(plan: Plan) -> Iterable[str]:
+    if plan.profile.rl.engine == "server":
+        yield f"The GPUs of rl.server={plan.profile.rl.server} come on top, in price and in number."
 
 
 def _idle(plan: Plan) -> Iterable[str]:
     processes = plan.profile.launch.processes
-    alone = [name for name, row in plan.stages.iterrows() if row["processes"] < processes and row["tokens out"]]
-    if processes > 1 and alone:
+    idle = plan.stages[(plan.stages["processes"] < processes) & (plan.stages["tokens out"] > 0)]
+    if not idle.empty:
         yield (
-            f"{', '.join(map(str, alone))}: one process. The price counts its GPU only; whoever rents "
+            f"{', '.join(idle.index)}: one process. The price counts its GPU only; whoever rents "
             f"{processes} together pays for all."
         )
 
@@ -50,10 +51,10 @@ def _slowest_answer(plan: Plan) -> Iterable[str]:
     if plan.gpu is None or runs.empty:
         return
     cap = limit(plan.profile, "rl")
-    seconds = cap * BFLOAT16 * plan.shape.matmul / plan.gpu.bandwidth
+    seconds, steps = cap * BFLOAT16 * plan.shape.matmul / plan.gpu.bandwidth, plan.profile.rl.steps
     yield (
         f"Every RL step waits for its longest answer: {cap:,} tokens take at least {seconds:.0f} s, "
-        f"{seconds * plan.profile.rl.steps / 3600:.1f} h over {plan.profile.rl.steps} steps, on any number of GPUs."
+        f"{seconds * steps / 3600:.1f} h over {steps} steps, on any number of GPUs."
     )
 
 
@@ -128,18 +129,24 @@ def as_text(plan: Plan) -> str:
     )
     assumed = _pairs(
         [(name, f"{value:,.6g}") for name, value in asdict(plan.assumptions).items() if name != "exact"]
-        + [("dollars per GPU and hour", plan.price)]
+        + ([("dollars per GPU and hour", f"{plan.price:g}")] if plan.gpu else [])
     )
     memory = plan.memory.map(lambda value: "" if math.isnan(value) else _number(value))
-    sections: Sequence[tuple[str, str]] = (
+    rented = [
+        (f"Dollars, if a GPU costs {plan.price:g} an hour", _levels(plan.dollars)),
+        ("Peak in GB by sharding and size of the GPU", _fits(plan)),
+    ]
+    sections = (
         (f"Plan of {plan.profile.name} on {gpu}, {launch.machines} machine(s)", model),
         ("Assumed (tokens before any limit; change with --assume)", assumed),
         ("What runs where", _stages(plan)),
         ("Commands", _pairs(plan.commands.items())),
         ("Hours", _levels(plan.hours)),
-        (f"Dollars, if a GPU costs {plan.price:g} an hour", _levels(plan.dollars)),
-        (f"Memory per GPU in GB, sharding {launch.sharding}, all answers full length", memory.to_string()),
-        ("Peak in GB by sharding and size of the GPU", _fits(plan)),
+        *(rented if plan.gpu else []),
+        (
+            f"Memory per process in GB, sharding {launch.sharding}, answers at full length",
+            memory.to_string(),
+        ),
         ("Disk in GB", _pairs((name, _number(size)) for name, size in plan.disk.items())),
         ("Built and checked on this machine", _pairs(plan.checks)),
         ("Notes", "\n".join(f"- {note}" for note in notes(plan)) or "none"),

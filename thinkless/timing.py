@@ -98,20 +98,15 @@ def stage_hours(work: Work, profile: Profile, shape: Shape, gpu: GPU | None, a: 
         return Hours()
     if work.kind == "evaluation":
         batch = min(IN_FLIGHT, work.rows)
-        return generation_hours(
-            generation_seconds(shape, gpu, work.length, work.rows, prompt=a.prompt, batch=batch)
-        )
+        seconds = generation_seconds(shape, gpu, work.length, work.rows, prompt=a.prompt, batch=batch)
+        return generation_hours(seconds)
     if work.kind == "distill":
-        return generation_hours(
-            sum(
-                generation_seconds(
-                    *(shape_of(teacher.path, teacher.revision), gpu, length, answers),
-                    **{"prompt": a.prompt, "batch": min(IN_FLIGHT, answers)},
-                )
-                for teacher, length, answers in work.teachers
-                if isinstance(teacher, ModelTeacher)  # a server is somebody else's clock
-            )
-        )
+        seconds = 0.0
+        for teacher, length, answers in work.teachers:
+            if isinstance(teacher, ModelTeacher):  # a server is somebody else's clock
+                its, batch = shape_of(teacher.path, teacher.revision), min(IN_FLIGHT, answers)
+                seconds += generation_seconds(its, gpu, length, answers, prompt=a.prompt, batch=batch)
+        return generation_hours(seconds)
     if work.kind == "supervised":
         rows, again = work.rows / work.processes, 3 + launch.gradient_checkpointing
         return supervised_hours(

@@ -5,7 +5,7 @@ paper's Table 2, so that a plan can be made again with the lengths that the firs
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from thinkless.costs import Length, capped_lognormal, mixture
 from thinkless.evaluation import SETTINGS
 from thinkless.hardware import PlanError
 from thinkless.modes import Mode
+from thinkless.problems.sets import ChainProblems
 from thinkless.settings import Profile, Teacher
 from thinkless.stages import Stage
 
@@ -84,24 +85,21 @@ def assume(profile: Profile, changes: Mapping[str, Any] | None = None) -> Assump
     if changes.get("think_rate", 0) > 1:
         raise PlanError(f"think_rate={changes['think_rate']}: expected a share, at most 1")
     if profile.problems.kind == "chain":
-        return Assumptions(**(_chain_lengths(profile) | changes))
+        return Assumptions(**(_chain_lengths(profile.problems) | changes))
     train = profile.problems.train
     means = TABLE_2[ALIKE.get(train, train if train in TABLE_2 else "math_500")]
-    return Assumptions(**(_spread(*means, changes) | changes))
+    spread = _spread(changes.get("think_mean", means[0]), changes.get("short_mean", means[1]))
+    return Assumptions(**(spread | changes))
 
 
-def _spread(think: float, short: float, changes: Mapping[str, Any]) -> dict[str, float]:
-    think, short = changes.get("think_mean", think), changes.get("short_mean", short)
-    return {
-        "think_mean": think,
-        "think_rms": think * (1 + SPREAD_THINK**2) ** 0.5,
-        "short_mean": short,
-        "short_rms": short * (1 + SPREAD_SHORT**2) ** 0.5,
-    }
+def _spread(think: float, short: float) -> dict[str, Any]:
+    """Means of both modes, and the rms that go with them."""
+    rms = think * (1 + SPREAD_THINK**2) ** 0.5, short * (1 + SPREAD_SHORT**2) ** 0.5
+    return {"think_mean": think, "think_rms": rms[0], "short_mean": short, "short_rms": rms[1]}
 
 
-def _chain_lengths(profile: Profile) -> dict[str, Any]:
-    world, problems = profile.problems.world(), profile.problems
+def _chain_lengths(problems: ChainProblems) -> dict[str, Any]:
+    world = problems.world()
     shares = [share / sum(problems.mix) for share in problems.mix]
 
     def moments(tokens: Callable[[int], int]) -> tuple[float, float]:
@@ -112,10 +110,11 @@ def _chain_lengths(profile: Profile) -> dict[str, Any]:
     think, short = moments(world.think_length), moments(world.short_length)
     prompt = sum(share * (2 * level + 2) for level, share in enumerate(shares, start=1))
     longest = 2 * problems.levels + 3  # with a textbook's cue
-    return {
-        **{"think_mean": think[0], "think_rms": think[1], "short_mean": short[0], "short_rms": short[1]},
-        **{"prompt": prompt, "longest_prompt": longest, "exact": True},
-    }
+    lengths = {"think_mean": think[0], "think_rms": think[1], "short_mean": short[0], "short_rms": short[1]}
+    return {**lengths, "prompt": prompt, "longest_prompt": longest, "exact": True}
+
+
+NO_ANSWERS = Length(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ class Work:
     machines: int = 1
     rows: float = 0
     """Rows trained on once, or completions."""
-    length: Length = Length(0, 0, 0)
+    length: Length = NO_ANSWERS
     """Of the answers among them."""
     tokens_in: float = 0
     tokens_out: float = 0
@@ -149,7 +148,9 @@ def works(profile: Profile, stages: Sequence[Stage], assumptions: Assumptions) -
 
 def limit(profile: Profile, section: Literal["distill", "rl", "evaluation"]) -> int:
     """The longest completion of a section in tokens, its own limit or that of the questions."""
-    return getattr(profile, section).max_tokens or profile.problems.longest_answer()
+    tokens = getattr(profile, section).max_tokens or profile.problems.longest_answer()
+    assert tokens is not None, "settings.Profile lets no profile through without a limit"
+    return tokens
 
 
 def _base(profile: Profile, a: Assumptions, name: str, processes: int, machines: int) -> Work:
@@ -166,10 +167,10 @@ def _both(a: Assumptions, cap: float) -> Length:
 
 
 def _pairs(profile: Profile, a: Assumptions) -> tuple[float, float]:
-    """(questions asked, pairs kept): a teacher that is a data set brings questions of its own."""
+    """(questions asked, pairs kept): a long teacher that is a data set brings questions of its own."""
     settings, problems = profile.distill, profile.problems
     asked = float(settings.questions)
-    if problems.kind == "math" and "data" not in (settings.think.kind, settings.short.kind):
+    if problems.kind == "math" and settings.think.kind != "data":
         asked = min(asked, QUESTIONS.get(problems.train, asked))
     kept = asked
     if settings.overlong == "drop":
@@ -220,7 +221,7 @@ def _evaluation(profile: Profile, a: Assumptions, name: str, processes: int, mac
     for key, count in sets.items():
         own = a
         if key in TABLE_2:
-            own = Assumptions(**_spread(*TABLE_2[key], {}), think_rate=a.think_rate, prompt=a.prompt)
+            own = replace(a, **_spread(*TABLE_2[key]))
         for mode in SETTINGS.values():
             length = own.mixed(cap, count) if mode is None else own.length(mode, cap, count)
             parts.append((count / questions / len(SETTINGS), length))

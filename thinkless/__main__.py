@@ -3,8 +3,13 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from thinkless.stages import Runner
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,24 +24,30 @@ def main(arguments: list[str] | None = None) -> int:
     stage.add_argument("--owned", action="store_true", help=argparse.SUPPRESS)  # see end_with_owner
     train = commands.add_parser("train", help="every stage of a profile, in order; kill it and call it again")
     add_run_options(train)
+    plan = commands.add_parser("plan", help="what a run would take: tokens, hours, dollars, memory, disk")
+    add_run_options(plan)
+    add_plan_options(plan)
     options = parser.parse_args(arguments)
 
     if options.command == "stage" and options.owned:
         end_with_owner()
+    from thinkless.hardware import PlanError
     from thinkless.pipeline import pipeline
     from thinkless.profiles import ProfileError
     from thinkless.stages import StageError, fail
 
     try:
         runner = pipeline(options.profile, options.seed, options.overrides, options.runs_dir)
-        if options.command == "train":
+        if options.command == "plan":
+            print_plan(runner, options)
+        elif options.command == "train":
             for name in runner.stages:
                 print(f"{name:<20} {runner.run(name)}", flush=True)
         elif options.rank:
             runner.compute(options.name)
         else:
             print(runner.run(options.name))
-    except (ProfileError, StageError) as error:
+    except (PlanError, ProfileError, StageError) as error:
         return fail(error)
     return 0
 
@@ -61,6 +72,35 @@ def add_run_options(parser: argparse.ArgumentParser):
     parser.add_argument(
         "--overrides", type=json.loads, default={}, help="JSON, such as '{\"rl.alpha\": 0.5}'"
     )
+
+
+def add_plan_options(parser: argparse.ArgumentParser):
+    """What a plan takes for granted."""
+    parser.add_argument("--gpu", help="h100, a100, rtx4090, ...; by default what the profile is made for")
+    parser.add_argument("--price", type=float, default=3.0, help="dollars per GPU and hour")
+    parser.add_argument(
+        "--assume", type=json.loads, default={}, help="JSON, such as '{\"think_mean\": 9000}', in tokens"
+    )
+
+
+def print_plan(runner: "Runner", options: argparse.Namespace):
+    """The plan of all of the runner's stages, as text."""
+    from thinkless.plan import make_plan
+    from thinkless.plan_text import as_text
+
+    given = {"--seed": options.seed, "--runs-dir": options.runs_dir, "--overrides": options.overrides}
+    usual = {"--seed": 0, "--runs-dir": "runs", "--overrides": {}}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    again = [f"{name} {shlex.quote(texts[name])}" for name in given if given[name] != usual[name]]
+    plan = make_plan(
+        runner.profile,
+        list(runner.stages.values()),
+        gpu=options.gpu,
+        price=options.price,
+        assumptions=options.assume,
+        options=" ".join(again),
+    )
+    print(as_text(plan))
 
 
 if __name__ == "__main__":

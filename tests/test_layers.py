@@ -13,6 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "thinkless"
 
 LAYERS = [
+    {"answers", "verifier"},
     {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses"},
     {"models", "records", "schema"},
     {"chat_template"},

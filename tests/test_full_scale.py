@@ -1,0 +1,126 @@
+"""Runs every stage of `h100x4` on two CPU cores, through the chapters, changed only by an override file.
+
+The checkpoint is tiny and random, but has the layout of DeepSeek-R1-Distill-Qwen-1.5B: architecture,
+byte-level tokenizer, stock chat template. The short teacher is a live OpenAI-compatible server.
+
+Run: python -m pytest tests/test_full_scale.py -s    (-s prints the keys that are overridden)
+"""
+
+import json
+from pathlib import Path
+
+import papermill
+import pytest
+import yaml
+from real_layout import make_qwen25_layout, make_r1_layout
+from servers import free_port, serving
+
+from thinkless.profiles import load_profile
+from thinkless.records import read_metrics
+
+ROOT = Path(__file__).parents[1]
+STAGE_CHAPTERS = ("02_distillation", "03_sft", "05_rl", "06_evaluation")
+
+
+def flat(values, prefix=""):
+    for key, value in values.items():
+        yield from flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The address of a real server and the name of its model, a tiny one in Qwen2.5's layout."""
+    folder = make_qwen25_layout(tmp_path_factory.mktemp("teacher") / "short")
+    port = free_port()
+    command = ["transformers.cli.transformers", "serve", str(folder), "--device", "cpu"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with serving(command, port, folder / "serve.log") as address:
+        yield f"{address}/v1", str(folder)
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory, server):
+    """The override file with its paths filled in, and a model and questions for it to name."""
+    folder = tmp_path_factory.mktemp("full_scale")
+    make_r1_layout(folder / "r1")
+    sums = [(a, b) for a in range(2, 6) for b in range(3)]
+    write_jsonl(
+        folder / "openthoughts.jsonl",
+        [
+            {
+                "conversations": [
+                    {"from": "user", "value": f"What is {a}+{b}?"},
+                    {
+                        "from": "assistant",
+                        "value": f"<think>\nI add {b} to {a}.\n</think>\n\nIt is \\boxed{{{a + b}}}.",
+                    },
+                ]
+            }
+            for a, b in sums
+        ],
+    )
+    sets = folder / "sets"
+    sets.mkdir()
+    questions = [{"problem": f"Find {a}+{b}.", "answer": str(a + b)} for a, b in sums]
+    write_jsonl(sets / "deepscaler.jsonl", questions)
+    write_jsonl(sets / "aime_2024.jsonl", [{**row, "answer": "025"} for row in questions])
+    write_jsonl(sets / "math_500.jsonl", [{**row, "level": 1 + n % 5} for n, row in enumerate(questions)])
+    write_jsonl(
+        sets / "minerva_algebra.jsonl",
+        [
+            {"problem": row["problem"], "solution": f"\\boxed{{{row['answer']}}}", "level": "Level 2"}
+            for row in questions
+        ],
+    )
+    write_jsonl(
+        sets / "gsm8k.jsonl",
+        [{"question": row["problem"], "answer": f"Add.\n#### {row['answer']}"} for row in questions],
+    )
+    address, name = server
+    values = yaml.safe_load((ROOT / "tests" / "h100x4_on_cpu.yaml").read_text())
+    values["problems"]["folder"] = str(sets)
+    values["model"] = {"path": str(folder / "r1")}
+    values["distill"]["think"] = {"path": str(folder / "openthoughts.jsonl")}
+    values["distill"]["short"] = {"kind": "server", "base_url": address, "model": name, "parallel": 2}
+    path = folder / "h100x4_on_cpu.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_the_override_file_changes_sizes_and_places_only(profile):
+    paper, ours = (dict(flat(load_profile(name).model_dump())) for name in ("h100x4", str(profile)))
+    changed = sorted(key for key in ours if ours[key] != paper.get(key) and "." in key)
+    print(f"\n{len(changed)} of {len(ours)} settings differ from h100x4: {', '.join(changed)}")
+    method = ("rl.alpha", "rl.gamma", "rl.beta", "rl.epsilon", "rl.updates_per_step", "rl.learning_rate")
+    assert not set(changed) & {*method, "rl.arms", "distill.overlong", "sft.schedule", "model.kind"}
+    assert len(changed) <= 32
+
+
+def test_every_stage_runs_through_its_chapter(profile, tmp_path):
+    """Distillation from open data and a live server, SFT and RL as two processes, evaluation."""
+    runs = tmp_path / "runs"
+    for chapter in STAGE_CHAPTERS:
+        papermill.execute_notebook(
+            str(ROOT / "notebooks" / f"{chapter}.ipynb"),
+            str(tmp_path / f"{chapter}.ipynb"),
+            parameters={"profile": str(profile), "runs_dir": str(runs)},
+            progress_bar=False,
+            cwd=str(tmp_path),
+        )
+    root = runs / "h100x4_on_cpu" / "seed0"
+
+    distilled = json.loads((root / "distill" / "manifest.json").read_text())["metrics"]
+    assert distilled["questions"] == 12
+    answers = [json.loads(line) for line in (root / "distill" / "short.jsonl").read_text().splitlines()]
+    assert len({answer["question"] for answer in answers}) == 12
+
+    losses = [row["loss"] for row in read_metrics(root / "sft") if "loss" in row]
+    assert losses
+    steps = [row for row in read_metrics(root / "rl-degrpo-0") if "reward" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3, 4]  # two updates for each of two rollouts
+    report = json.loads((root / "eval-rl-degrpo-0" / "manifest.json").read_text())["metrics"]
+    assert report["questions"] == 4 * 3

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "thinkless"
 
 LAYERS = [
-    {"answers", "verifier"},
+    {"answers", "verifier", "problems.files"},
     {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses", "models", "records"},
     {"grading", "profiles"},
     {"rewards", "generation"},

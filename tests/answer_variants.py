@@ -1,4 +1,4 @@
-"""Variants of gold answers, for `test_grading_report.py`: other ways to write one, wrong ones, hostile strings.
+"""Variants of gold answers, for `test_grading_report.py`: other ways to write one, wrong ones, hostile ones.
 
 A variant is a function of a gold answer; it gives None, or the answer unchanged, where it does not apply.
 """
@@ -213,9 +213,12 @@ WRONG: dict[str, Variant] = {
 """Changes that make an answer wrong."""
 
 PIECES = [
-    *r"\boxed{ } { \frac \sqrt ^ _ ( ) [ ] \left \right = < > \le , ; 1 9 0 x i e \pi \infty ! + - * / % $".split(),
-    *r"\text{ \begin{pmatrix} \end{pmatrix} & \\ \sum \int \lim \log \sin \binom \cup | é 中 ٣ 😀 ####".split(),
-    *("\n", " ", "\u202e", "\x00", "\ud800", "<think>", "</think>", "0" * 50, "9" * 50),
+    *r"}{^_()[]=<>,;190xie!+-*/%$&|é中٣😀",
+    *re.findall(
+        r"\\[a-z]+{?", r"\boxed{\frac\sqrt\left\right\le\pi\infty\text{\sum\int\lim\log\sin\binom\cup"
+    ),
+    *(r"\begin{pmatrix}", r"\end{pmatrix}", r"\\", "####", "<think>", "</think>"),
+    *("\n", " ", "\u202e", "\x00", "\ud800", "0" * 50, "9" * 50),
 ]
 
 
@@ -238,17 +241,22 @@ def _formula(rng: random.Random, depth: int) -> str:
 
 
 def hostile_strings(count: int, seed: int) -> Iterator[str]:
-    """Random and hostile strings: soups of LaTeX and of Unicode, formulas, towers, repetitions, long numbers."""
+    """Random and hostile strings: soups of LaTeX and of Unicode, formulas, towers, repetitions, numbers."""
     rng = random.Random(seed)
-    repeated = ["(", "[", "{", r"\frac{", r"\sqrt{", "x^{", "9^", "1,", "((1+", "-", r"\\", "$", "a ", "1 ", "<think>"]
+    repeated = [*"([{-$", r"\frac{", r"\sqrt{", r"\\", "x^{", "9^", "1,", "((1+", "a ", "1 ", "<think>"]
+
+    def soup(pieces, longest: int) -> str:
+        return "".join(rng.choices(pieces, k=rng.randint(1, longest)))
+
+    suffixes = ["", "!", "^{9999}", "e999", r"\%"]
     kinds: dict[str, tuple[int, Callable[[], str]]] = {
-        "soup of LaTeX": (34, lambda: "".join(rng.choices(PIECES, k=rng.randint(1, 60)))),
-        "soup of ASCII": (20, lambda: "".join(rng.choices(string.printable, k=rng.randint(1, 200)))),
-        "soup of Unicode": (20, lambda: "".join(chr(rng.randrange(0x110000)) for _ in range(rng.randint(1, 80)))),
+        "soup of LaTeX": (34, lambda: soup(PIECES, 60)),
+        "soup of ASCII": (20, lambda: soup(string.printable, 200)),
+        "soup of Unicode": (20, lambda: soup([chr(rng.randrange(0x110000)) for _ in range(80)], 80)),
         "formula": (20, lambda: _formula(rng, rng.randint(1, 4))),
         "repetition": (3, lambda: rng.choice(repeated) * rng.choice([50, 400, 1_900, 20_000])),
-        "long number": (2, lambda: rng.choice("123456789") * rng.randint(1, 1_990) + rng.choice(["", "!", "^{9999}"])),
-        "tower": (1, lambda: "".join(rng.choice("23579") + "^{" for _ in range(rng.randint(3, 30))) + "9" + "}" * 30),
+        "long number": (2, lambda: rng.choice("123456789") * rng.randint(1, 1_990) + rng.choice(suffixes)),
+        "tower": (1, lambda: soup(["2^{", "3^{", "9^{"], 30) + "9" + "}" * 30),
     }
     weights = [weight for weight, _ in kinds.values()]
     for kind in rng.choices(list(kinds), weights, k=count):

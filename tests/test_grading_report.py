@@ -159,6 +159,6 @@ def test_hostile_strings_get_a_verdict(monkeypatch):
     assert max(sizes) < 512  # the worker holds SymPy and its caches
     if ALL_ROWS:
         print(
-            f"\n{len(strings)} strings: slowest {slowest:.1f} s at a limit of {limit} s, {len(started)} workers, "
-            f"caller grew by {grown:.0f} MiB, largest worker {max(sizes):.0f} MiB"
+            f"\n{len(strings)} strings: slowest {slowest:.1f} s at a limit of {limit} s, "
+            f"{len(started)} workers of at most {max(sizes):.0f} MiB, caller grew by {grown:.0f} MiB"
         )

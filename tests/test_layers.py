@@ -13,10 +13,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "thinkless"
 
 LAYERS = [
-    {"answers", "verifier"},
+    {"answers", "verifier", "problems.files"},
     {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses"},
     {"models", "records", "schema"},
-    {"chat_template"},
+    {"chat_template", "serving"},
     {"grading", "problems.sets"},
     {"settings"},
     {"launching", "profiles"},
@@ -27,7 +27,12 @@ LAYERS = [
     {"distill", "recorded", "evaluation", "stages", "trainer"},
     {"training", "cards"},
     {"teachers"},
-    {"pipeline"},
+    {"hardware"},
+    {"costs", "memory"},
+    {"workload"},
+    {"timing", "preflight"},
+    {"plan"},
+    {"pipeline", "plan_text"},
     {"__main__", "notebook", "plots"},
     {"book"},
 ]

@@ -102,7 +102,8 @@ _QUANTITY = re.compile(
     rf"|(?P<top>[-+]?{_DECIMAL})/(?P<bottom>{_DECIMAL})"
     rf"|(?P<decimal>{_DECIMAL})(?:(?:\\(?:times|cdot) ?10\^|[eE])\{{?(?P<power>[-+]?\d{{1,3}})\}}?)?+)"
     r"(?P<percent> ?\\?%| ?(?:percent(?:age)?|pct)\b)?+"
-    rf"(?P<unit> {_WORD}(?:[ /]{_WORD})*+|(?: ?\\text\{{[^{{}}\d]*+\}}(?:\^\{{?[23]\}}?)?)++|[\u2e80-\ud7ff]++)?+"
+    rf"(?P<unit> {_WORD}(?:[ /]{_WORD})*+|(?: ?\\text\{{[^{{}}\d]*+\}}(?:\^\{{?[23]\}}?)?)++"
+    r"|[\u2e80-\ud7ff]++)?+"  # 个, 元 and other words that stand without a space
 )
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "dozen": 12}
 _NO_UNITS = re.compile(r"\b(?:or|and|to|not|squared|cubed|half|third)\b|[百千万億亿兆十]")
@@ -164,10 +165,9 @@ def compare(given: str, gold: str) -> bool | None:
     if given == gold:
         return True
     unstyled = _STYLED.sub(r"\1", given)
-    based = _BASED.fullmatch(gold)
-    if based and based["base"]:
+    if (in_base := _BASED.fullmatch(gold)) and in_base["base"]:
         answer = _BASED.fullmatch(unstyled)
-        return bool(answer) and answer["digits"] == based["digits"] and answer["base"] in (None, based["base"])
+        return answer is not None and answer.groups() in (in_base.groups(), (in_base["digits"], None))
     quantities = number(given), number(gold)
     if quantities[0] and quantities[1]:
         return _same_number(quantities[0], quantities[1])

@@ -21,7 +21,7 @@ LONGEST_ANSWER = 2_000
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 _EQUALS = re.compile(r"(?<![<>!:])=")
 _RELATION = re.compile(r"[=<>]|\\[lgn]eq?(?![A-Za-z])")
-_FORMULA = re.compile(r"(?<![\\$])\$(?=\S)([^$\n]+)(?<=\S)\$(?!\d)")
+_FORMULA = re.compile(r"(?<![\\$])\$(?=\S)([^$\n]++)(?<=\S)\$(?!\d)")
 
 
 def final_answer(response: str) -> str:
@@ -66,7 +66,7 @@ def is_correct(response: str, answer: str) -> bool:
 
 
 def _elements(gold: str) -> int:
-    """How many elements a gold answer lists: 3 for ``1, 2, 3`` and for ``\\{1, 2, 3\\}``, 1 for ``(1, 2)``."""
+    """How many elements a gold answer lists: 3 for ``1, 2, 3`` or ``\\{1, 2, 3\\}``, 1 for ``(1, 2)``."""
     depth, count = 0, 1 + gold.count("\\pm")
     for character in re.sub(r"\\[{}]|\d,(?:\\!\s*)?\d{3}(?!\d)", "", gold):
         depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(character, 0)

@@ -22,9 +22,10 @@ from threading import Lock
 from typing import Any
 
 TIME_LIMIT = 5.0
-"""Seconds that one comparison may take before it counts as unequal."""
-START_LIMIT = 120.0
-"""Seconds that a worker may take to start: it imports SymPy."""
+"""Seconds of the worker's processor time that one comparison may take before it counts as unequal. Not
+of the clock: on a machine that is busy with training, right answers would be called wrong."""
+PATIENCE = 120.0
+"""Seconds of the clock that a worker may take to answer, or to start, on however busy a machine."""
 MEMORY_LIMIT = 2 * 1024**3
 """Bytes of address space that the worker may grow by; enforced on Linux."""
 RENEWAL = 5_000
@@ -74,24 +75,31 @@ class _Worker:
         self.idle = False
         """Whether the worker waits for a question. If not, what it sends next belongs to an old one."""
         try:
-            if not self.pipe.poll(START_LIMIT):
-                raise TimeoutError(f"not ready after {START_LIMIT:.0f} s")
+            if not self.pipe.poll(PATIENCE):
+                raise TimeoutError(f"not ready after {PATIENCE:.0f} s")
             self.pipe.recv()
         except (EOFError, OSError) as error:
             self.kill()
+            assert self.process.stderr is not None
             last_words = self.process.stderr.read().decode(errors="replace").strip().splitlines()
             raise RuntimeError(
-                f"the grader cannot start its worker process ({(last_words or [error])[-1]}): "
+                f"the grader cannot start its worker process ({last_words[-1] if last_words else error}): "
                 f"check that `{sys.executable} -c 'import math_verify'` works"
             ) from None
         self.idle = True
 
     def ask(self, given: str, gold: str) -> bool:
+        """Raises TimeoutError if it takes too long, EOFError or OSError if the worker died of anything else."""
         self.idle = False
         self.pipe.send((given, gold, TIME_LIMIT))
-        if not self.pipe.poll(TIME_LIMIT):
+        if not self.pipe.poll(PATIENCE):
             raise TimeoutError
-        answer = self.pipe.recv()
+        try:
+            answer = self.pipe.recv()
+        except EOFError:
+            if self.process.wait() == -signal.SIGPROF:
+                raise TimeoutError from None
+            raise
         self.idle, self.answered = True, self.answered + 1
         return answer
 
@@ -145,9 +153,9 @@ def _serve(pipe_number: int, memory_limit: int):
                 given, gold, seconds = pipe.recv()
             except EOFError:
                 return
-            signal.setitimer(signal.ITIMER_REAL, 2 * seconds)  # dies of it if the caller was killed
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # dies of SIGPROF, also if the caller was killed
             answer = _verify(given, gold)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             pipe.send(answer)
 
 

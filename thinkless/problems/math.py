@@ -6,19 +6,17 @@ has them; for GSM8K the steps of the reference solution, 1-8, 8 standing for mor
 nothing about difficulty, so that a table by level has one row.
 """
 
-import csv
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, load_dataset
 
 from thinkless.answers import last_boxes
+from thinkless.problems.files import local_rows
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +25,7 @@ INSTRUCTION = r"Please reason step by step, and put your final answer within \bo
 of VainF/Thinkless). Its RL prompts go without."""
 
 NO_LEVEL = 0
-HARDEST_GSM8K = 8
-FORMATS = (".jsonl", ".json", ".parquet", ".csv")
+MOST_STEPS = 8
 
 
 def _answer_column(row: dict[str, Any]) -> str:
@@ -59,7 +56,7 @@ def _math_level(row: dict[str, Any]) -> int:
 
 def _solution_steps(row: dict[str, Any]) -> int:
     lines = [line for line in row["answer"].splitlines() if line.strip() and not line.startswith("####")]
-    return min(max(len(lines), 1), HARDEST_GSM8K)
+    return min(max(len(lines), 1), MOST_STEPS)
 
 
 @dataclass(frozen=True)
@@ -148,7 +145,8 @@ def load_problems(
 ) -> Dataset:
     """The problems of the set `name`, from the hub or from `path`; what was dropped is logged.
 
-    `path`: a local json, jsonl, parquet or csv file, or a folder of them, with the hub's columns.
+    `path`: a json, jsonl, parquet or csv file with the hub's columns, or a folder of them; of a folder
+    the files named after the set or its split are read, where there are such, else all.
     `limit`: the first so many problems. `instruction`: add `INSTRUCTION` to every prompt.
 
     Raises ValueError, in one line, for an unknown name, a missing file or column and for a row that
@@ -166,24 +164,24 @@ def read_problems(
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: expected at least 1, or None for all")
     problems = PROBLEM_SETS[name]
-    rows = _hub_rows(name, problems) if path is None else _local_rows(Path(path))
-    kept, seen, read, empty = [], set(), 0, 0
+    rows = _hub_rows(name) if path is None else local_rows(Path(path), name, problems.split)
+    kept: dict[str, dict[str, Any]] = {}
+    read = empty = 0
     for where, row in rows:
         read += 1
         question, answer, level = _read_row(where, row, problems)
         if not question or not answer:
             empty += 1
-        elif question not in seen:
-            seen.add(question)
+        elif question not in kept:
             prompt = f"{question}\n{INSTRUCTION}" if instruction else question
-            kept.append({"prompt": prompt, "answer": answer, "level": level, "source": name})
+            kept[question] = {"prompt": prompt, "answer": answer, "level": level, "source": name}
     if not kept:
         raise ValueError(f"{name}: no problem with an answer in {path or problems.hub}")
     counts = Counts(read, empty, duplicates=read - empty - len(kept), kept=len(kept))
     log.info("%s: %s", name, counts)
     if path is None and read != problems.rows:
         log.warning("%s: %d rows on the hub, expected %d", name, read, problems.rows)
-    return Dataset.from_list(kept[:limit]), counts
+    return Dataset.from_list(list(kept.values())[:limit]), counts
 
 
 def _read_row(where: str, row: Any, problems: ProblemSet) -> tuple[str, str, int]:
@@ -200,3 +198,27 @@ def _read_row(where: str, row: Any, problems: ProblemSet) -> tuple[str, str, int
         return question.strip(), problems.answer(row), problems.level(row)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def _hub_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    problems = PROBLEM_SETS[name]
+    try:
+        rows = load_dataset(problems.hub, problems.config, split=problems.split, revision=problems.revision)
+    except (OSError, RuntimeError, ValueError) as error:  # offline, not cached, refused, gone
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConnectionError(
+            f"cannot load {name} from {problems.hub} at {problems.revision[:8]} ({reason}): go online once, "
+            "after which it is cached, or name a local file or folder as path"
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        yield f"{problems.hub}: row {number}", row
+
+
+def overlap(train: Dataset, test: Dataset) -> list[str]:
+    """The prompts of `test` whose question is also in `train`, but for case, spacing and punctuation."""
+
+    def key(prompt: str) -> str:
+        return re.sub(r"\\(?:left|right|[,;!])|[\s$.,;:?!]", "", prompt.removesuffix(INSTRUCTION)).casefold()
+
+    known = {key(prompt) for prompt in train["prompt"]}
+    return [prompt for prompt in test["prompt"] if key(prompt) in known]

@@ -89,7 +89,7 @@ class _Worker:
         self.idle = True
 
     def ask(self, given: str, gold: str) -> bool:
-        """Raises TimeoutError if it takes too long, EOFError or OSError if the worker died of anything else."""
+        """Raises TimeoutError if it takes too long, EOFError or OSError if the worker died otherwise."""
         self.idle = False
         self.pipe.send((given, gold, TIME_LIMIT))
         if not self.pipe.poll(PATIENCE):

@@ -78,6 +78,21 @@ class Report:
         table.insert(0, "share", table["answers"] / len(free))
         return table
 
+    def modes_on(self, questions: Dataset) -> pd.DataFrame:
+        """What the closed form of the mode gradient needs to know about RL on `questions`, by level.
+
+        Columns (`share`, "all"): the level's share of `questions`; (`correct`, mode) and (`tokens`, mode)
+        of each forced mode here. Questions without levels count as one, on all answers together.
+        """
+        shares = pd.Series(questions["level"]).value_counts(normalize=True).sort_index()
+        levels = self.answers["level"] if len(shares) > 1 else self.answers["level"] * 0 + shares.index[0]
+        forced = self.answers[self.answers["setting"] != "free"]
+        table = forced.pivot_table(
+            index=levels[forced.index], columns="setting", values=["correct", "tokens"]
+        )
+        table.insert(0, ("share", "all"), shares)
+        return table.dropna().rename_axis("level")
+
     def routers(self) -> pd.DataFrame:
         """Think rate, accuracy, tokens and reward of the model and of routers made from its answers.
 

@@ -186,9 +186,10 @@ def _evaluate(source: str):
 
 def _settings(*sections: str, without: tuple[str, ...] = ()):
     """A stage's settings: these sections of the profile, without keys that do not change its result."""
-    return lambda profile: {
-        name: getattr(profile, name).model_dump(exclude=set(without)) for name in sections
-    }
+    return lambda profile: profile.model_dump(
+        include=dict.fromkeys(sections, True),
+        exclude={name: set(without) for name in sections if getattr(profile, name) is not None},
+    )
 
 
 def _measured(profile: Profile) -> dict[str, Any]:

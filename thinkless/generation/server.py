@@ -111,17 +111,20 @@ class ServerGenerator:
         return self._arrivals(prompts, sampling)
 
     def _arrivals(self, prompts: Sequence[str], sampling: Sampling) -> Iterator[tuple[int, list[Completion]]]:
+        from openai import OpenAIError
+
         draws = sampling.n if sampling.temperature else 1  # greedy answers are all the same
-        measures = self.extensions and not self.chat and self.tokenizer and has_modes(self.tokenizer)
+        known = self.tokenizer is not None and has_modes(self.tokenizer)
+        measures = known and self.extensions and not self.chat
         pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix="completion")
         jobs: dict[Future, tuple[int, int]] = {}
-        failure: RuntimeError | None = None
+        failures: list[tuple[int, OpenAIError]] = []
         try:
             for index, seeds in enumerate(request_seeds(prompts, draws, sampling.seed)):
                 if measures:
-                    jobs[pool.submit(self._think_probability, index, prompts[index])] = index, -1
+                    jobs[pool.submit(self._think_probability, prompts[index])] = index, -1
                 for draw, seed in enumerate(seeds):
-                    jobs[pool.submit(self._answer, index, prompts[index], sampling, seed)] = index, draw
+                    jobs[pool.submit(self._answer, prompts[index], sampling, seed)] = index, draw
             parts: dict[int, dict[int, Any]] = {}
             for job in as_completed(jobs):
                 index, draw = jobs.pop(job)
@@ -130,8 +133,8 @@ class ServerGenerator:
                     part[draw] = job.result()
                 except CancelledError:
                     continue
-                except RuntimeError as error:
-                    failure = failure or error
+                except OpenAIError as error:
+                    failures.append((index, error))
                     for other in jobs:
                         other.cancel()
                     continue
@@ -141,22 +144,22 @@ class ServerGenerator:
                     yield index, drawn * (sampling.n // draws)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        if failure is not None:
-            raise failure
+        for index, cause in failures:
+            raise RuntimeError(self._explain(index, cause)) from cause
 
-    def _answer(self, index: int, prompt: str, sampling: Sampling, seed: int) -> Completion:
+    def _answer(self, prompt: str, sampling: Sampling, seed: int) -> Completion:
         start, left = _Reply(prompt), sampling.max_tokens
         if sampling.mode is not None:
             word = sampling.mode.value
-            ids = (control_id(sampling.mode, self.tokenizer),) if self.tokenizer else None
+            ids = (control_id(sampling.mode, self.tokenizer),) if self.tokenizer is not None else None
             start, left = _Reply(prompt + word, word, ids, 1), left - 1
-        elif sampling.mode_bias and self.tokenizer:
+        elif sampling.mode_bias and self.tokenizer is not None:
             # A bias holds for every token of a request: the first is drawn alone, the rest without it.
             bias = {str(control_id(Mode.THINK, self.tokenizer)): sampling.mode_bias}
-            start, left = self._ask(index, prompt, sampling, 1, seed, logit_bias=bias), left - 1
+            start, left = self._ask(prompt, sampling, 1, seed, logit_bias=bias), left - 1
             seed ^= 1  # or the second token would meet the random numbers of the first
         if left and start.finish_reason == "length":
-            start = start.then(self._ask(index, start.prompt, sampling, left, seed))
+            start = start.then(self._ask(start.prompt, sampling, left, seed))
         return self._completion(start, sampling.mode)
 
     def _completion(self, reply: _Reply, mode: Mode | None) -> Completion:
@@ -170,32 +173,20 @@ class ServerGenerator:
             mode = mode_of(ids, self.tokenizer)
         return Completion(ids, reply.text, mode, math.nan, reply.finish_reason, reported)
 
-    def _think_probability(self, index: int, prompt: str) -> float:
+    def _think_probability(self, prompt: str) -> float:
         """One token at temperature 1, for the log-probabilities of both control tokens before it."""
         pair = [control_id(mode, self.tokenizer) for mode in (Mode.THINK, Mode.SHORT)]
         fields = {**EXTENSIONS, "logprob_token_ids": pair, "return_tokens_as_token_ids": True}
-        sampling = Sampling(max_tokens=1)
-        choice = self._request(index, prompt, sampling, 1, 0, logprobs=len(pair), extra_body=fields).choices[
-            0
-        ]
-        if choice.logprobs is None or not choice.logprobs.top_logprobs:
-            return math.nan
-        values = [choice.logprobs.top_logprobs[0].get(f"token_id:{token}") for token in pair]
-        if None in values:
-            return math.nan
-        return think_share(*values)
+        response = self._request(prompt, Sampling(max_tokens=1), 1, 0, logprobs=2, extra_body=fields)
+        logprobs = response.choices[0].logprobs
+        table = logprobs.top_logprobs[0] if logprobs and logprobs.top_logprobs else {}
+        return think_share(*(table.get(f"token_id:{token}", math.nan) for token in pair))
 
     def _ask(
-        self,
-        index: int,
-        prompt: str | list[int],
-        sampling: Sampling,
-        max_tokens: int,
-        seed: int,
-        **fields: Any,
+        self, prompt: str | list[int], sampling: Sampling, max_tokens: int, seed: int, **fields: Any
     ) -> _Reply:
         extra = {"extra_body": EXTENSIONS} if self.extensions else {}
-        response = self._request(index, prompt, sampling, max_tokens, seed, **extra, **fields)
+        response = self._request(prompt, sampling, max_tokens, seed, **extra, **fields)
         choice = response.choices[0]
         text = _message_text(choice.message) if self.chat else choice.text
         ids = getattr(choice, "token_ids", None)
@@ -208,27 +199,26 @@ class ServerGenerator:
             finish_reason=choice.finish_reason,
         )
 
-    def _request(self, index, prompt, sampling: Sampling, max_tokens: int, seed: int, **fields: Any) -> Any:
-        from openai import OpenAIError
-
-        endpoint = self.client.chat.completions if self.chat else self.client.completions
+    def _request(self, prompt, sampling: Sampling, max_tokens: int, seed: int, **fields: Any) -> Any:
         asked = {"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}
-        try:
-            return endpoint.create(
-                model=self.model,
-                max_tokens=max_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seed=seed,
-                **asked,
-                **fields,
-            )
-        except OpenAIError as error:
-            raise RuntimeError(self._explain(index, error)) from error
+        endpoint: Any = self.client.chat.completions if self.chat else self.client.completions
+        return endpoint.create(
+            model=self.model,
+            max_tokens=max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=seed,
+            **asked,
+            **fields,
+        )
 
     def _explain(self, index: int, error: Exception) -> str:
         response = getattr(error, "response", None)
-        reason = f"HTTP {response.status_code} {response.text}" if response else error.__cause__ or error
+        reason = (
+            f"HTTP {response.status_code} {response.text}"
+            if response is not None
+            else error.__cause__ or error
+        )
         reason = " ".join(str(reason).split())[:300]
         if response is None or response.status_code in (408, 409, 429) or response.status_code >= 500:
             return (
@@ -243,9 +233,8 @@ def _message_text(message: Any) -> str:
     """A chat message as the model wrote it: some servers cut the thinking out and send it apart."""
     thought = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
     answer = message.content or ""
-    if not thought:
-        return answer
-    return Mode.THINK.value + thought + (END_OF_THINKING + answer if answer else "")
+    end = END_OF_THINKING if answer else ""  # no answer: the thinking was cut off
+    return f"{Mode.THINK.value}{thought}{end}{answer}" if thought else answer
 
 
 def _refuse_garbage(response: Any) -> None:
@@ -257,6 +246,5 @@ def _refuse_garbage(response: Any) -> None:
         try:
             response.json()["choices"][0]["finish_reason"]
         except (ValueError, LookupError, TypeError):
-            raise httpx2.DecodingError(
-                f"HTTP {response.status_code} without an answer in it", request=response.request
-            ) from None
+            reason = f"HTTP {response.status_code} without an answer in it"
+            raise httpx2.DecodingError(reason, request=response.request) from None

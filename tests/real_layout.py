@@ -55,7 +55,8 @@ R1_STOCK_TEMPLATE = """\
 
 QWEN_STOCK_TEMPLATE = """\
 {%- if messages[0]['role'] != 'system' -%}
-{{- '<|im_start|>system\\nPlease reason step by step, and put your final answer within \\\\boxed{}.<|im_end|>\\n' -}}
+{{- '<|im_start|>system\\nPlease reason step by step, and put your final answer ' -}}
+{{- 'within \\\\boxed{}.<|im_end|>\\n' -}}
 {%- endif -%}
 {%- for m in messages -%}
 {{- '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' -}}
@@ -128,12 +129,19 @@ def make_qwen25_layout(folder: Path, vocab: int = 400, **sizes: int) -> Path:
         chat_template=QWEN_STOCK_TEMPLATE,
     )
     stops = [eos, end_of_text]
-    write_model(folder, backend, tied=True, config_ids=(end_of_text, eos), generation_ids=(end_of_text, stops), **sizes)
+    write_model(
+        folder,
+        backend,
+        tied=True,
+        config_ids=(end_of_text, eos),
+        generation_ids=(end_of_text, stops),
+        **sizes,
+    )
     return folder
 
 
 def byte_level_bpe(vocab: int, added: list[str], special: set[str]) -> Tokenizer:
-    """A Qwen2 tokenizer with `vocab` base tokens (fewer if the text has no more pairs) and `added` after them."""
+    """A Qwen2 tokenizer: `vocab` base tokens (fewer if the text has no more pairs), then `added`."""
     backend = Tokenizer(models.BPE())
     backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -161,7 +169,9 @@ def byte_level_bpe(vocab: int, added: list[str], special: set[str]) -> Tokenizer
 
 def added_token(content: str) -> dict:
     """A special token as old versions of Transformers wrote it."""
-    return {"__type": "AddedToken", "content": content, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}  # fmt: skip
+    return {"__type": "AddedToken", "content": content, "normalized": True} | dict.fromkeys(
+        ("lstrip", "rstrip", "single_word"), False
+    )
 
 
 def write_tokenizer(backend: Tokenizer, folder: Path, **config):
@@ -206,7 +216,11 @@ def write_model(
         torch.manual_seed(seed)
         model = Qwen2ForCausalLM(config)
     model.generation_config = GenerationConfig(
-        bos_token_id=generation_ids[0], eos_token_id=generation_ids[1], do_sample=True, temperature=0.6, top_p=0.95
+        bos_token_id=generation_ids[0],
+        eos_token_id=generation_ids[1],
+        do_sample=True,
+        temperature=0.6,
+        top_p=0.95,
     )
     model.save_pretrained(folder)
 

@@ -89,5 +89,7 @@ def test_a_character_tokenizer_beside_a_qwen2_model_is_refused(tmp_path):
     assert load_tokenizer(tmp_path).tokenize("3+5=") == ["3", "+", "5", "="]
     Qwen2Config().save_pretrained(tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path).decode([3, 4]) != "01"
-    with pytest.raises(ValueError, match="this WordLevel tokenizer as Qwen2Tokenizer, which encodes text diff"):
+    with pytest.raises(
+        ValueError, match="this WordLevel tokenizer as Qwen2Tokenizer, which encodes text diff"
+    ):
         load_tokenizer(tmp_path)

@@ -74,7 +74,9 @@ def install_chat_template(tokenizer: PreTrainedTokenizerBase):
         "controls": {mode.label: mode.value for mode in Mode},
         "end_of_thinking": END_OF_THINKING,
     }
-    values = [f"{{%- set {name} = {json.dumps(value, ensure_ascii=False)} %}}" for name, value in known.items()]
+    values = [
+        f"{{%- set {name} = {json.dumps(value, ensure_ascii=False)} %}}" for name, value in known.items()
+    ]
     tokenizer.chat_template = "\n".join(values) + BODY
     tokenizer.add_bos_token = False
     tokenizer.eos_token = turns["assistant"][1].strip()

@@ -84,8 +84,8 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
         expected = backend.encode(PROBE, add_special_tokens=False).ids
         if tokenizer.encode(PROBE, add_special_tokens=False) != expected:
             raise ValueError(
-                f"{name}: the model's type makes Transformers load this {type(backend.model).__name__} tokenizer "
-                f"as {type(tokenizer).__name__}, which encodes text differently; give the model a config of "
-                "another type (Qwen3Config keeps any tokenizer)"
+                f"{name}: the model's type makes Transformers load this {type(backend.model).__name__} "
+                f"tokenizer as {type(tokenizer).__name__}, which encodes text differently; give the model a "
+                "config of another type (Qwen3Config keeps any tokenizer)"
             )
     return tokenizer

@@ -11,7 +11,6 @@ vLLM has two interfaces for such a class, an older one that its CPU build uses a
 default on GPUs; both ask for a base class of theirs. `ModeBias` is both.
 """
 
-import math
 from typing import Any
 
 import torch

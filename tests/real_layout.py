@@ -55,7 +55,8 @@ R1_STOCK_TEMPLATE = """\
 
 QWEN_STOCK_TEMPLATE = """\
 {%- if messages[0]['role'] != 'system' -%}
-{{- '<|im_start|>system\\nPlease reason step by step, and put your final answer within \\\\boxed{}.<|im_end|>\\n' -}}
+{{- '<|im_start|>system\\nPlease reason step by step, and put your final answer ' -}}
+{{- 'within \\\\boxed{}.<|im_end|>\\n' -}}
 {%- endif -%}
 {%- for m in messages -%}
 {{- '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' -}}
@@ -140,7 +141,7 @@ def make_qwen25_layout(folder: Path, vocab: int = 400, **sizes: int) -> Path:
 
 
 def byte_level_bpe(vocab: int, added: list[str], special: set[str]) -> Tokenizer:
-    """A Qwen2 tokenizer with `vocab` base tokens (fewer if the text has no more pairs) and `added` after them."""
+    """A Qwen2 tokenizer: `vocab` base tokens (fewer if the text has no more pairs), then `added`."""
     backend = Tokenizer(models.BPE())
     backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -168,7 +169,9 @@ def byte_level_bpe(vocab: int, added: list[str], special: set[str]) -> Tokenizer
 
 def added_token(content: str) -> dict:
     """A special token as old versions of Transformers wrote it."""
-    return {"__type": "AddedToken", "content": content, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}  # fmt: skip
+    return {"__type": "AddedToken", "content": content, "normalized": True} | dict.fromkeys(
+        ("lstrip", "rstrip", "single_word"), False
+    )
 
 
 def write_tokenizer(backend: Tokenizer, folder: Path, **config):

@@ -150,13 +150,23 @@ def test_both_modes_are_equally_likely_before_any_training(tmp_path):
     torch.testing.assert_close(logits[short], logits[think])
 
 
-def test_tied_rows_without_a_think_token_are_the_mean(tmp_path):
+def test_a_model_that_never_thought_gives_the_modes_its_usual_beginning(tmp_path):
+    """Tied, as Qwen2.5: both modes copy the row of the likeliest ordinary token, `</think>` is the mean."""
     model, tokenizer = load(make_qwen25_layout(tmp_path))
     weight = model.get_input_embeddings().weight
-    mean = weight[: tokenizer.vocab_size].mean(0).detach()
+    old = weight.detach().clone()
+    question = [{"role": "user", "content": "What is 17 + 25?"}]
+    batch = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
+    ids = batch["input_ids"]
+    likely = model(ids).logits[0, -1, : tokenizer.vocab_size].argmax()
     add_control_tokens(tokenizer, model)
     assert model.get_output_embeddings().weight is weight
-    torch.testing.assert_close(weight[tokenizer.convert_tokens_to_ids(CONTROL)], mean.expand(3, -1))
+    think, end, short = tokenizer.convert_tokens_to_ids(CONTROL)
+    assert torch.equal(weight[think], old[likely])
+    assert torch.equal(weight[short], old[likely])
+    torch.testing.assert_close(weight[end], old[: tokenizer.vocab_size].mean(0))
+    logits = model(ids).logits[0, -1]
+    assert logits[think] == logits[short] == logits[: tokenizer.vocab_size].max()
 
 
 def test_a_tied_short_is_a_copy_of_a_known_think():

@@ -97,15 +97,29 @@ def make_ordinary(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]):
 def fill_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]):
     """Embedding rows to start from, for control tokens whose rows were never trained.
 
-    Both rows of a token become the mean of the base vocabulary's. Only the output row of `<short>` is a
-    copy of `<think>`'s, where the model knows `<think>`: the modes are then equally likely from the first
-    update on. Any other row leaves `<short>` all but impossible for hundreds of updates, and what training
-    takes from `<think>` leaks into the unused tokens. A copied input row would have to unlearn thinking.
-    Tied embeddings have one row for both uses; there the copy decides.
+    They become the mean of the base vocabulary's, except the output rows of the modes: those are copies
+    of the one row that is likely where they belong, `<think>`'s if the model knows it, else that of the
+    token with which it begins an answer. Both modes are then equally likely from the first update on. With
+    any other row `<short>` stays all but impossible for hundreds of updates, and what training takes from
+    the likely token leaks into unused ones. The input row is not copied: a `<short>` that reads like
+    `<think>` has to unlearn thinking. Tied embeddings have one row for both uses; there the copy decides.
     """
+    ids, base = tokenizer.convert_tokens_to_ids(list(tokens)), slice(tokenizer.vocab_size)
+    thinks = Mode.THINK.value not in tokens
+    likely = control_id(Mode.THINK, tokenizer) if thinks else _first_token(model, tokenizer)
     inputs, outputs = (e.weight.data for e in (model.get_input_embeddings(), model.get_output_embeddings()))
-    base, ids = slice(tokenizer.vocab_size), tokenizer.convert_tokens_to_ids(list(tokens))
     inputs[ids] = inputs[base].mean(dim=0)
     outputs[ids] = outputs[base].mean(dim=0)
-    if Mode.SHORT.value in tokens and Mode.THINK.value not in tokens:
-        outputs[control_id(Mode.SHORT, tokenizer)] = outputs[control_id(Mode.THINK, tokenizer)]
+    modes = [control_id(mode, tokenizer) for mode in Mode if mode.value in tokens]
+    if likely is not None:
+        outputs[modes] = outputs[likely]
+
+
+def _first_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token with which the model begins an answer; None if it has no chat template to ask it with."""
+    if tokenizer.chat_template is None:
+        return None
+    question = [{"role": "user", "content": "What is 17 + 25?"}]
+    batch = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
+    logits = model(batch["input_ids"].to(model.device)).logits[0, -1]
+    return int(logits[: tokenizer.vocab_size].argmax())

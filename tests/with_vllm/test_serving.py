@@ -1,6 +1,6 @@
 """Proves, on a real vLLM server, that a request can leave the mode to the model, force it, or tilt it.
 
-Run, with a Python that has vLLM: python -m pytest tests/vllm/test_serving.py
+Run, with a Python that has vLLM: python -m pytest tests/with_vllm/test_serving.py
 """
 
 import json
@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -26,9 +27,9 @@ from thinkless.generation import TransformersGenerator
 from thinkless.models import load_tokenizer
 from thinkless.modes import Mode, add_control_tokens, control_id
 
-pytest.importorskip("vllm.sampling_params", reason="vLLM is not installed in this Python")
+pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed in this Python")
 
-QUESTIONS = ["What is 3 + 5?", "x", "Is 42 the answer? Let us check: 9 + 6 = 15.", "How many are there?"]
+QUESTIONS = ["What is 3 + 5?", "x", "Is 42 the answer? Let us check: 9 + 6 = 15. " * 3, "How many are there?"]
 BIASES = [0.0, 8.0, -8.0, 2.0]
 CPU = {  # what vLLM's CPU build needs on a small machine; of no effect on a GPU
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -69,6 +70,8 @@ def ask(folder, tmp_path_factory):
     command = ["-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--served-model-name", "tiny"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
     command += ["--max-model-len", "256", "--kv-cache-memory-bytes", str(64 << 20)]
+    # A prompt is read over several steps, so that others end, and rows move, while it waits.
+    command += ["--max-num-batched-tokens", "48", "--max-num-seqs", "32", "--enable-chunked-prefill"]
     command += ["--generation-config", "vllm", "--logits-processors", "thinkless.serving:ModeBias"]
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("w") as output:
@@ -82,7 +85,7 @@ def ask(folder, tmp_path_factory):
             f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=120) as response:
+            with urllib.request.urlopen(request, timeout=300) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -182,7 +185,7 @@ def test_the_bias_ends_with_the_first_token(ask, generator):
 
 def test_sampled_modes_follow_the_tilted_distribution(ask, generator):
     """The bias comes before temperature: softmax((logits + bias at think) / T), within 4.5 deviations."""
-    bias, temperature, count = gap(generator, QUESTIONS[3]), 1.5, 600
+    bias, temperature, count = gap(generator, QUESTIONS[3]), 1.5, 400
     think, tilted = control_id(Mode.THINK, generator.tokenizer), first_logits(generator, QUESTIONS[3])
     tilted[think] += bias
     p = (tilted / temperature).softmax(0)

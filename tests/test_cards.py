@@ -72,9 +72,16 @@ def test_the_front_matter_by_hand(folder, overlong):
     think, short = made.pop("teachers")
     drop = overlong == "drop"
     assert made == {
-        "seed": 7, "overlong": overlong, "questions": 6, "duplicates": 1, "kept": 4 if drop else 5,
-        "short_thinks": 0, "think_overlong": 1, "short_overlong": 0,
-        "think_correct": 1.0 if drop else 0.8, "short_correct": 0.25 if drop else 0.4,
+        "seed": 7,
+        "overlong": overlong,
+        "questions": 6,
+        "duplicates": 1,
+        "kept": 4 if drop else 5,
+        "short_thinks": 0,
+        "think_overlong": 1,
+        "short_overlong": 0,
+        "think_correct": 1.0 if drop else 0.8,
+        "short_correct": 0.25 if drop else 0.4,
         "data": {"rows": 9, "no_thinking": 3},
     }
     # lengths 10 20 30 40, or these and 16384; quantiles by linear interpolation
@@ -82,12 +89,20 @@ def test_the_front_matter_by_hand(folder, overlong):
     names = ["tokens_q5", "tokens_q50", "tokens_q95", "tokens_q100"]
     asked = {"temperature": 0.6, "top_p": 0.95}
     assert think == {
-        "mode": "think", "teacher": "R1: `671B`", "max_tokens": 16384, **asked,
-        "correct": 1.0 if drop else 0.8, **dict(zip(names, map(pytest.approx, quantiles), strict=True)),
+        "mode": "think",
+        "teacher": "R1: `671B`",
+        "max_tokens": 16384,
+        **asked,
+        "correct": 1.0 if drop else 0.8,
+        **dict(zip(names, map(pytest.approx, quantiles), strict=True)),
     }
     assert short == {
-        "mode": "short", "teacher": "Qwen2.5-Math", "max_tokens": 8192, **asked,
-        "correct": 0.25 if drop else 0.4, **dict.fromkeys(names, 2.0),
+        "mode": "short",
+        "teacher": "Qwen2.5-Math",
+        "max_tokens": 8192,
+        **asked,
+        "correct": 0.25 if drop else 0.4,
+        **dict.fromkeys(names, 2.0),
     }
 
 

@@ -21,22 +21,29 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-@contextmanager
-def serving(command: list[str], port: int, log, seconds: float = 300, **environment: str):
-    """Run `python -m command` until the block ends; yields its address once `/health` answers."""
-    with open(log, "w") as output:
+def start(command: list[str], port: int, log, seconds: float = 300, **environment: str) -> subprocess.Popen:
+    """Run `python -m command` and wait until `/health` answers; the process is the caller's to end."""
+    with open(log, "a") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},
         )
+    deadline = time.monotonic() + seconds
+    while not _healthy(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise RuntimeError(f"{command[0]} did not come up: {Path(log).read_text()[-3000:]}")
+        time.sleep(0.2)
+    return process
+
+
+@contextmanager
+def serving(command: list[str], port: int, log, seconds: float = 300, **environment: str):
+    """The same until the block ends; yields the address."""
+    process = start(command, port, log, seconds, **environment)
     try:
-        deadline = time.monotonic() + seconds
-        while not _healthy(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} did not come up: {Path(log).read_text()[-3000:]}")
-            time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()

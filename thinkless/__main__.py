@@ -31,8 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     if options.command == "stage" and options.owned:
         end_with_owner()
-    from thinkless.hardware import PlanError
     from thinkless.pipeline import pipeline
+    from thinkless.planning.hardware import PlanError
     from thinkless.profiles import ProfileError
     from thinkless.stages import StageError, fail
 
@@ -85,8 +85,8 @@ def add_plan_options(parser: argparse.ArgumentParser):
 
 def print_plan(runner: "Runner", options: argparse.Namespace):
     """The plan of all of the runner's stages, as text."""
-    from thinkless.plan import make_plan
-    from thinkless.plan_text import as_text
+    from thinkless.planning.plan import make_plan
+    from thinkless.planning.text import as_text
 
     given = {"--seed": options.seed, "--runs-dir": options.runs_dir, "--overrides": options.overrides}
     usual = {"--seed": 0, "--runs-dir": "runs", "--overrides": {}}

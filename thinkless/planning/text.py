@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from thinkless.hardware import BFLOAT16, GB, shape_of
-from thinkless.plan import Plan
+from thinkless.planning.hardware import BFLOAT16, GB, shape_of
+from thinkless.planning.plan import Plan
+from thinkless.planning.workload import limit
 from thinkless.settings import ModelTeacher
-from thinkless.workload import limit
 
 
 def notes(plan: Plan) -> list[str]:

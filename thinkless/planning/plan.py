@@ -1,6 +1,6 @@
 """A run before it is run: what goes where, what it reads and writes, how long, how big, and at what price.
 
-``python -m thinkless plan --profile h100x4`` prints it (`plan_text.py`); a chapter calls `make_plan`
+``python -m thinkless plan --profile h100x4`` prints it (`text.py`); a chapter calls `make_plan`
 and shows its tables. Nothing is trained, no weights and no GPU are needed. Every number is arithmetic on the
 profile, on `workload.Assumptions` and on data sheets; where this project has measured a stage, the record
 stands beside.
@@ -14,21 +14,21 @@ from typing import Any
 
 import pandas as pd
 
-from thinkless import memory as sizes
-from thinkless.hardware import GB, GPU, GPUS, PlanError, Shape, model_shape, shape_of
 from thinkless.modes import Mode
-from thinkless.preflight import Check, check
+from thinkless.planning import memory as sizes
+from thinkless.planning.hardware import GB, GPU, GPUS, PlanError, Shape, model_shape, shape_of
+from thinkless.planning.preflight import Check, check
+from thinkless.planning.timing import measured, stage_hours
+from thinkless.planning.workload import Assumptions, Work, assume, limit, works
 from thinkless.profiles import available_profiles, load_profile
 from thinkless.settings import ModelTeacher, PretrainedModel, Profile
 from thinkless.stages import Stage
-from thinkless.timing import measured, stage_hours
-from thinkless.workload import Assumptions, Work, assume, limit, works
 
 PRICE = 3.0
 """Dollars per GPU and hour: an assumption, not an offer."""
 CARDS = (24, 40, 80)
 """Gigabytes of the GPUs that a plan is held against."""
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from thinkless.costs import Length, capped_lognormal, mixture
 from thinkless.evaluation import SETTINGS
-from thinkless.hardware import PlanError
 from thinkless.modes import Mode
+from thinkless.planning.costs import Length, capped_lognormal, mixture
+from thinkless.planning.hardware import PlanError
 from thinkless.problems.sets import ChainProblems
 from thinkless.settings import Profile, Teacher
 from thinkless.stages import Stage

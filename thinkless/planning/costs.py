@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from scipy.stats import norm
 
-from thinkless.hardware import BFLOAT16, GPU, Shape
+from thinkless.planning.hardware import BFLOAT16, GPU, Shape
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ off the real architecture by torch's memory tracker (`tests/test_memory.py` does
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from thinkless.hardware import BFLOAT16, GB, Shape
+from thinkless.planning.hardware import BFLOAT16, GB, Shape
 from thinkless.settings import RL, Launch
 
 FLOAT32 = 4

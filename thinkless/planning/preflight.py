@@ -12,13 +12,13 @@ from typing import Any
 from accelerate import FullyShardedDataParallelPlugin
 from accelerate.commands.launch import launch_command_parser
 
-from thinkless.hardware import GB, GPU, PlanError, Shape
 from thinkless.launching import SHARDING
-from thinkless.memory import vllm_room, vllm_weights
+from thinkless.planning.hardware import GB, GPU, PlanError, Shape
+from thinkless.planning.memory import vllm_room, vllm_weights
+from thinkless.planning.workload import Assumptions, limit
 from thinkless.settings import Profile
 from thinkless.trainer import DeGRPOConfig
 from thinkless.training import rl_config, sft_config
-from thinkless.workload import Assumptions, limit
 
 Check = tuple[str, str]
 """What was checked, and how it came out."""

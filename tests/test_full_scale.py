@@ -14,7 +14,9 @@ import pytest
 import yaml
 from real_layout import make_qwen25_layout, make_r1_layout
 from servers import free_port, serving
+from transformers import GenerationConfig
 
+from thinkless.models import load_tokenizer
 from thinkless.profiles import load_profile
 from thinkless.records import read_metrics
 
@@ -31,6 +33,11 @@ def flat(values, prefix=""):
 def server(tmp_path_factory):
     """The address of a real server and the name of its model, a tiny one in Qwen2.5's layout."""
     folder = make_qwen25_layout(tmp_path_factory.mktemp("teacher") / "short")
+    config = GenerationConfig.from_pretrained(folder)
+    vocabulary = load_tokenizer(folder).get_vocab()
+    # It writes at random, and the server would take a tool call apart and fail on what is in it.
+    config.suppress_tokens = [vocabulary["<tool_call>"], vocabulary["</tool_call>"]]
+    config.save_pretrained(folder)
     port = free_port()
     command = ["transformers.cli.transformers", "serve", str(folder), "--device", "cpu"]
     command += ["--host", "127.0.0.1", "--port", str(port)]

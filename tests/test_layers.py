@@ -30,7 +30,8 @@ LAYERS = [
     {"pipeline", "planning.timing", "planning.preflight"},
     {"planning.plan"},
     {"planning.text"},
-    {"__main__", "notebook", "plots"},
+    {"chat", "export", "notebook", "plots"},
+    {"__main__"},
     {"book"},
 ]
 """From the bottom up. A new module goes into the lowest layer above everything that it imports."""

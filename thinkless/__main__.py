@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     plan = commands.add_parser("plan", help="what a run would take: tokens, hours, dollars, memory, disk")
     add_run_options(plan)
     add_plan_options(plan)
+    chat = commands.add_parser("chat", help="talk to a hybrid model; /help lists what you can change")
+    add_chat_options(chat)
+    export = commands.add_parser("export", help="a stage's model with a card, in a folder or on the hub")
+    export.add_argument("name", help="the stage, such as rl-degrpo-0")
+    export.add_argument("folder", type=Path, help="where the model goes; must not exist yet")
+    export.add_argument("--push-to-hub", metavar="USER/NAME", help="and to this repository of the hub")
+    add_run_options(export)
     options = parser.parse_args(arguments)
 
     if options.command == "stage" and options.owned:
@@ -37,12 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
     from thinkless.stages import StageError, fail
 
     try:
+        if options.command == "chat":
+            return run_chat(options)
         runner = pipeline(options.profile, options.seed, options.overrides, options.runs_dir)
         if options.command == "plan":
             print_plan(runner, options)
         elif options.command == "train":
             for name in runner.stages:
                 print(f"{name:<20} {runner.run(name)}", flush=True)
+        elif options.command == "export":
+            print_export(runner, options)
         elif options.rank:
             runner.compute(options.name)
         else:
@@ -81,6 +93,33 @@ def add_plan_options(parser: argparse.ArgumentParser):
     parser.add_argument(
         "--assume", type=json.loads, default={}, help="JSON, such as '{\"think_mean\": 9000}', in tokens"
     )
+
+
+def add_chat_options(parser: argparse.ArgumentParser):
+    """The model to talk to, and how it starts to answer."""
+    parser.add_argument("model", help="a model folder, or a name on the hub")
+    parser.add_argument("--max-tokens", type=int, default=8192)
+    parser.add_argument("--temperature", type=float, default=0.6)
+    parser.add_argument("--top-p", type=float, default=0.95)
+    parser.add_argument("--tolerance", type=float, default=0.0, help="nats added to the logit of <think>")
+
+
+def run_chat(options: argparse.Namespace) -> int:
+    """A conversation until the user ends it."""
+    from thinkless.chat import open_chat, talk
+
+    names = ("max_tokens", "temperature", "top_p", "tolerance")
+    talk(open_chat(options.model, **{name: getattr(options, name) for name in names}))
+    return 0
+
+
+def print_export(runner: "Runner", options: argparse.Namespace):
+    """Export a model, and say where it is."""
+    from thinkless.export import export, push_model
+
+    print(export(runner, options.name, options.folder))
+    if options.push_to_hub:
+        print(push_model(options.folder, options.push_to_hub))
 
 
 def print_plan(runner: "Runner", options: argparse.Namespace):

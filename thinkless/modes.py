@@ -112,7 +112,7 @@ def fill_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens
     outputs[ids] = outputs[base].mean(dim=0)
     modes = [control_id(mode, tokenizer) for mode in Mode if mode.value in tokens]
     if likely is not None:
-        outputs[modes] = outputs[likely]
+        outputs[modes] = outputs[likely].clone()
 
 
 def _first_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -121,5 +121,5 @@ def _first_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
         return None
     question = [{"role": "user", "content": "What is 17 + 25?"}]
     batch = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
-    logits = model(batch["input_ids"].to(model.device)).logits[0, -1]
+    logits = model(batch["input_ids"].to(model.device)).logits[0, -1].detach()
     return int(logits[: tokenizer.vocab_size].argmax())

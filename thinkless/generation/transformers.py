@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation import BaseStreamer
 
 from thinkless.generation.interface import Completion, Sampling, completion_of, has_modes
 from thinkless.modes import Mode, control_id
@@ -14,7 +15,14 @@ from thinkless.modes import Mode, control_id
 class TransformersGenerator:
     """`Generator` on a Transformers model in this process, on whatever device the model is."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 256):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int = 256,
+        streamer: BaseStreamer | None = None,
+    ):
+        """`streamer` is given each token as it is written; it needs one prompt and one answer at a time."""
         if tokenizer.padding_side != "left":
             raise ValueError(
                 "the tokenizer pads on the right: set tokenizer.padding_side = 'left' to generate"
@@ -22,6 +30,7 @@ class TransformersGenerator:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.batch_size = batch_size
+        self.streamer = streamer
 
     def generate(self, prompts: Sequence[str], **settings: Any) -> list[list[Completion]]:
         """See `Generator.generate`. Prompts of similar length share a batch."""
@@ -67,6 +76,7 @@ class TransformersGenerator:
             pad_token_id=self.tokenizer.pad_token_id,
             eos_token_id=self.tokenizer.eos_token_id,
             repetition_penalty=1.0,  # some models' folders have one
+            streamer=self.streamer,
             **draw,
         )
         new_ids = output[:, ids.shape[1] :].tolist()

@@ -72,8 +72,13 @@ def test_earlier_turns_are_part_of_the_next_prompt_until_a_new_conversation(chat
 
 @pytest.mark.parametrize(
     ("line", "reply"),
-    [("/tolerance much", "'much': expected a number"), ("/tolerance 1e9", "between -100 and 100")]
-    + [("/tolerance nan", "expected a number"), ("/help", HELP), ("/thnik", "there is no /thnik")],
+    [
+        ("/tolerance much", "'much': expected a number"),
+        ("/tolerance 1e9", "between -100 and 100"),
+        ("/tolerance nan", "expected a number"),
+        ("/help", HELP),
+        ("/thnik", "there is no /thnik"),
+    ],
 )
 def test_a_wrong_command_changes_nothing_and_says_what_is_right(chat, line, reply):
     assert reply in chat.command(line)

@@ -72,7 +72,7 @@ def export(runner: Runner, stage: str, folder: Path) -> Path:
 
 
 def model_card(runner: Runner, stage: str, name: str) -> ModelCard:
-    """The card of a finished stage's model; its figures are those of ``eval-<stage>``, if that has finished."""
+    """The card of a finished stage's model, with the figures of ``eval-<stage>`` if that has finished."""
     made = runner.manifest(stage)
     evaluated = f"eval-{stage}"
     done = evaluated in runner.stages and runner.is_done(evaluated)

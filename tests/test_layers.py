@@ -30,7 +30,7 @@ LAYERS = [
     {"pipeline", "planning.timing", "planning.preflight"},
     {"planning.plan"},
     {"planning.text"},
-    {"chat", "export", "notebook", "plots"},
+    {"chat", "export", "notebook", "plots", "published"},
     {"__main__"},
     {"book"},
 ]

@@ -1,0 +1,41 @@
+"""Proves that the published figures were copied right, as far as they can check each other.
+
+Run: python -m pytest tests/test_published.py
+"""
+
+import pytest
+
+from thinkless import published
+from thinkless.planning.workload import TABLE_2
+
+NAMES = {
+    "aime_2024": "AIME 2024",
+    "minerva_algebra": "Minerva Algebra",
+    "math_500": "MATH-500",
+    "gsm8k": "GSM8K",
+}
+
+
+@pytest.mark.parametrize(("name", "rows"), [("table_1", 12), ("table_2", 6), ("rerun", 1)])
+def test_every_row_has_a_share_and_a_rate_for_every_benchmark(name, rows):
+    table = published.table(name)
+    assert len(table) == rows
+    assert list(table.columns.levels[0].sort_values()) == sorted(NAMES.values())
+    assert table.xs("pass@1", axis=1, level=1).stack().between(0.01, 1).all()
+    assert table.xs("think rate", axis=1, level=1).stack().between(0, 1).all()
+
+
+def test_the_lengths_that_plans_assume_are_those_of_table_2():
+    last = published.table("table_2").iloc[-2:].xs("tokens", axis=1, level=1)
+    assert {key: tuple(last[name]) for key, name in NAMES.items()} == dict(TABLE_2)
+
+
+def test_the_policys_modes_recombine_to_its_accuracy():
+    """Accuracy by mode, read from the paper's figure 3d, weighted with Table 1's think rates."""
+    by_mode = {"MATH-500": (72.9, 91.3), "Minerva Algebra": (89.4, 96.4), "GSM8K": (69.7, 86.4)}
+    thinkless = published.table("table_1").loc["Thinkless"]
+    for benchmark, (think, short) in by_mode.items():
+        rate = thinkless[benchmark, "think rate"]
+        assert rate * think + (1 - rate) * short == pytest.approx(
+            100 * thinkless[benchmark, "pass@1"], abs=0.1
+        )

@@ -235,7 +235,7 @@ class Expect(Section):
     think_rate_hard: float
     """Least think rate after DeGRPO on the levels where the decision rule says think."""
     accuracy_gap: float
-    """Largest loss of accuracy against always thinking."""
+    """Largest loss of accuracy against always thinking, mean over the repetitions."""
     regret: float
     """Largest regret to the oracle by level, in reward."""
 

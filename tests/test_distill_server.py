@@ -134,6 +134,8 @@ def test_a_distillation_outlives_its_server_and_itself(tokenizer, tmp_path):
     """Greedy, so what is pieced together must be what the model says in this process, in one go."""
     pytest.importorskip("fastapi", reason="`transformers serve` needs fastapi")
     model = build_model(tokenizer, **TINY)
+    # Servers leave special tokens out of their text, and a model of random weights writes any.
+    model.generation_config.suppress_tokens = [tokenizer.pad_token_id, tokenizer.unk_token_id]
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     port = free_port()
@@ -147,9 +149,9 @@ def test_a_distillation_outlives_its_server_and_itself(tokenizer, tmp_path):
         tmp_path,
         settings,
     )
-    assert list(pairs) == list(
-        distill(PROBLEMS, teachers(TransformersGenerator(model, tokenizer)), **settings)
-    )
+    at_once = distill(PROBLEMS, teachers(TransformersGenerator(model, tokenizer)), **settings)
+    said = [f"{mode.label}_response" for mode in CUES]
+    assert list(pairs.select_columns(said)) == list(at_once.select_columns(said))
 
 
 if __name__ == "__main__":

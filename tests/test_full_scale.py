@@ -127,7 +127,7 @@ def test_every_stage_runs_through_its_chapter(profile, tmp_path):
 
     losses = [row["loss"] for row in read_metrics(root / "sft") if "loss" in row]
     assert losses
-    steps = [row for row in read_metrics(root / "rl-degrpo-0") if "reward" in row]
+    steps = [row for row in read_metrics(root / "rl-degrpo-0") if "step_time" in row]
     assert [row["step"] for row in steps] == [1, 2, 3, 4]  # two updates for each of two rollouts
     report = json.loads((root / "eval-rl-degrpo-0" / "manifest.json").read_text())["metrics"]
     assert report["questions"] == 4 * 3

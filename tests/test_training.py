@@ -11,6 +11,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from datasets import Dataset
@@ -85,7 +86,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def start(stage, runs):
+def start(stage, runs, overrides=TINY):
     command = [
         sys.executable,
         "-m",
@@ -97,7 +98,8 @@ def start(stage, runs):
         "--runs-dir",
         str(runs),
     ]
-    return subprocess.Popen([*command, "--overrides", json.dumps(TINY)], stderr=subprocess.PIPE, text=True)
+    command += ["--overrides", json.dumps(overrides)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def weights_and_metrics(runner, stage):
@@ -132,6 +134,36 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_metrics(stage, uninte
     assert start(stage, tmp_path).wait() == 0
     assert weights_and_metrics(killed, stage) == weights_and_metrics(uninterrupted, stage)
     assert steps_before <= len(read_metrics(killed.folder(stage)))
+
+
+def test_a_run_that_lost_a_rank_says_so_and_goes_on_to_the_same_weights(uninterrupted, tmp_path):
+    """Two ranks under accelerate; the second gets SIGKILL, and the first must not wait for it for ever."""
+    two = {**TINY, "launch": {"processes": 2}, "rl": {**TINY["rl"], "micro_batch": 8}}
+    runners = [pipeline("smoke", overrides=two, runs_dir=tmp_path / name) for name in ("whole", "broken")]
+    for runner in runners:
+        runner.root.mkdir(parents=True)
+        for upstream in ("base", "distill", "sft"):
+            subprocess.run(["cp", "-r", uninterrupted.folder(upstream), runner.folder(upstream)], check=True)
+    whole, broken = runners
+    assert start("rl-degrpo-0", tmp_path / "whole", two).wait() == 0
+
+    run = start("rl-degrpo-0", tmp_path / "broken", two)
+    while last_checkpoint_is_missing(broken.folder("rl-degrpo-0")):
+        assert run.poll() is None, f"it ended before it could be killed: {run.stderr.read()}"
+        time.sleep(0.02)
+    [second] = [
+        process
+        for process in psutil.Process(run.pid).children(recursive=True)
+        if process.environ().get("RANK") == "1" and "--rank" in process.cmdline()
+    ]
+    second.kill()
+    assert run.wait() == 1
+    last = run.stderr.read().strip().splitlines()[-1]
+    assert last.startswith("error: stage rl-degrpo-0 ended with exit code")
+    assert not broken.is_done("rl-degrpo-0")
+
+    assert start("rl-degrpo-0", tmp_path / "broken", two).wait() == 0
+    assert weights_and_metrics(broken, "rl-degrpo-0") == weights_and_metrics(whole, "rl-degrpo-0")
 
 
 def last_checkpoint_is_missing(folder):

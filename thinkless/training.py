@@ -213,6 +213,9 @@ def _finish(trainer: Trainer, folder: Path) -> list[dict]:
     trainer.add_callback(MetricsFile(folder))
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(folder / "checkpoints")
+    if trainer.args.device.type == "cpu":
+        # accelerate numbers the CPUs of several processes, and torch cannot load an optimiser to "cpu:0"
+        vars(trainer.args)["_setup_devices"] = torch.device("cpu")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # every rank has a part of it
     if trainer.accelerator.is_main_process:

@@ -7,6 +7,7 @@ so does ``pipeline("laptop", seed=1).run("rl-degrpo-0")``. Chapters call the lat
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,22 +59,30 @@ def prompts(questions: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     return questions.map(ask)
 
 
+def _fetch_base(run: Run) -> dict[str, Any]:
+    """A published model as it is: the base of everything that follows."""
+    assert isinstance(run.profile.model, PretrainedModel)
+    weights, tokenizer = fetch(run.profile.model.path, run.profile.model.revision)
+    save(weights, tokenizer, run.folder / "model")
+    return {"parameters": weights.num_parameters()}
+
+
+def _prepare_base(run: Run):
+    """The model that will read the textbook, before it does."""
+    shape = run.profile.model.model_dump(exclude={"kind"})
+    tokenizer = build_tokenizer(chain.VOCABULARY)
+    save(build_model(tokenizer, **shape, context=1024, seed=run.seed), tokenizer, run.folder / "untrained")
+
+
 def _base(run: Run) -> dict[str, Any]:
-    """The model that everything starts from: a published one, or one that reads a textbook here."""
-    settings, model = run.profile.base, run.profile.model
-    if isinstance(model, PretrainedModel):
-        weights, tokenizer = fetch(model.path, model.revision)
-        save(weights, tokenizer, run.folder / "model")
-        return {"parameters": weights.num_parameters()}
+    """A model made here reads a textbook."""
+    settings = run.profile.base
     assert isinstance(run.profile.problems, ChainProblems)
     assert settings is not None
-    tokenizer = build_tokenizer(chain.VOCABULARY)
-    start = run.folder / "untrained"
-    shape = model.model_dump(exclude={"kind"})
-    save(build_model(tokenizer, **shape, context=1024, seed=run.seed), tokenizer, start)
     rows = chain.textbook(run.profile.problems.world(), settings.rows, seed=run.seed)
     lengths = [len(text) for text in rows["completion"]]
     rows = in_batches_of_similar_length(rows, lengths, settings.batch_size, seed=run.seed)
+    start = run.folder / "untrained"
     return train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
 
 
@@ -130,16 +139,19 @@ def _distill(run: Run) -> dict[str, Any]:
     return counts
 
 
-def _sft(run: Run) -> dict[str, Any]:
-    """The base model becomes a hybrid: it learns the control tokens and both kinds of answer."""
-    settings = run.profile.sft
+def _prepare_sft(run: Run):
+    """The base model with control tokens, which it cannot use yet."""
     model, tokenizer = load(run.inputs["base"] / "model")
     add_control_tokens(tokenizer, model)
     if tokenizer.chat_template is not None:
         install_chat_template(tokenizer)
-    start = run.folder / "untrained"
-    save(model, tokenizer, start)
-    pairs = prompts(load_from_disk(run.inputs["distill"] / "pairs"), tokenizer)
+    save(model, tokenizer, run.folder / "untrained")
+
+
+def _sft(run: Run) -> dict[str, Any]:
+    """The base model becomes a hybrid: it learns the control tokens and both kinds of answer."""
+    settings, start = run.profile.sft, run.folder / "untrained"
+    pairs = prompts(load_from_disk(run.inputs["distill"] / "pairs"), load_tokenizer(start))
     lengths = list(pairs["think_tokens"])
     pairs = in_batches_of_similar_length(pairs, lengths, settings.batch_size // 2, seed=run.seed)
     rows = distillation.sft_rows(pairs)
@@ -168,16 +180,17 @@ def _rl(objective: str, repetition: int):
 def _evaluate(source: str):
     def compute(run: Run) -> dict[str, Any]:
         model, settings = run.inputs[source] / "model", run.profile.evaluation
-        report = evaluate(
-            open_generator(model, settings.engine),
-            prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model)),
-            max_tokens=max_tokens(run.profile, "evaluation"),
-            gamma=run.profile.rl.gamma,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            samples=settings.samples,
-            seed=run.seed,
-        )
+        with closing(open_generator(model, settings.engine)) as generator:
+            report = evaluate(
+                generator,
+                prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model)),
+                max_tokens=max_tokens(run.profile, "evaluation"),
+                gamma=run.profile.rl.gamma,
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                samples=settings.samples,
+                seed=run.seed,
+            )
         report.save(run.folder / "answers.jsonl")
         return report.summary()
 
@@ -207,13 +220,18 @@ def stages(profile: Profile) -> dict[str, Stage]:
     """Every stage that the profile asks for, in the order of the method."""
     trained = ("model",)
     unseen = ("mix", "held_out_per_level")  # dials of the problems that only later stages look at
+    base = _settings("base", "model", "problems", without=(*unseen, "save_steps"))
+    sft = _settings("sft", without=("save_steps",))
     result = [
-        Stage("base", _settings("base", "model", "problems", without=unseen), _base, (), trained, True),
+        Stage("base", base, _fetch_base, (), trained)
+        if isinstance(profile.model, PretrainedModel)
+        else Stage("base", base, _base, (), trained, True, _prepare_base),
         Stage("distill", _settings("distill", "problems", without=unseen), _distill, ("base",), ("pairs",)),
-        Stage("sft", _settings("sft"), _sft, ("base", "distill"), trained, True),
+        Stage("sft", sft, _sft, ("base", "distill"), trained, True, _prepare_sft),
     ]
     sources = ["sft"]
-    rl = _settings("rl", "problems", without=("arms", "repetitions", "held_out_per_level"))
+    places = ("save_steps", "vllm_memory", "server")  # where and how often, not what
+    rl = _settings("rl", "problems", without=("arms", "repetitions", "held_out_per_level", *places))
     for repetition in range(profile.rl.repetitions):
         for arm in profile.rl.arms:
             sources.append(rl_stage(arm, repetition))

@@ -82,6 +82,8 @@ class ServerTeacher(Section):
     model: str
     parallel: int = Field(64, ge=1)
     """Requests in flight."""
+    max_tokens: int | None = Field(None, ge=2)
+    """Its own limit, where the model has fewer positions than `distill.max_tokens` asks for."""
 
 
 class DataTeacher(Section):

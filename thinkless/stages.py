@@ -61,6 +61,8 @@ class Stage:
     """Files and folders that must exist in the folder when the stage is done."""
     distributed: bool = False
     """Whether it may be launched as several processes that train one model."""
+    prepare: Callable[["Run"], None] | None = None
+    """Writes what `compute` starts from. Runs before it, in one process only, however many will compute."""
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,8 @@ class Runner:
         if (folder / MANIFEST).exists():  # it came back from the archive
             return
         started, (cpu_before, _) = time.perf_counter(), usage()
+        if stage.prepare is not None:
+            stage.prepare(self._run(name))
         if stage.distributed and self.profile.launch.processes > 1 and self.command is not None:
             self._launch(name)
         else:
@@ -288,11 +292,13 @@ class Runner:
 
     def compute(self, name: str):
         """The computation alone, in this process; `run` wraps it. One rank of several calls this."""
-        stage, folder = self.stages[name], self.folder(name)
-        inputs = {upstream: self.folder(upstream) for upstream in stage.inputs}
-        metrics = stage.compute(Run(self.profile, self.seed, folder, inputs))
+        metrics = self.stages[name].compute(self._run(name))
         if int(os.environ.get("RANK", "0")) == 0:
-            write_json(folder / "result.json", metrics)
+            write_json(self.folder(name) / "result.json", metrics)
+
+    def _run(self, name: str) -> Run:
+        inputs = {upstream: self.folder(upstream) for upstream in self.stages[name].inputs}
+        return Run(self.profile, self.seed, self.folder(name), inputs)
 
 
 def fail(error: Exception) -> int:

@@ -4,7 +4,7 @@ All of them are a `distill.Teacher`, so that distillation does not know which it
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -52,14 +52,10 @@ def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teach
             server = ServerGenerator(
                 settings.base_url, settings.model, chat=True, extensions=False, in_flight=settings.parallel
             )
-            yield Teacher(server, mode, name=settings.model)
+            yield Teacher(server, mode, name=settings.model, max_tokens=settings.max_tokens)
         case ModelTeacher():
-            engine = open_generator(settings.path, settings.engine, settings.revision)
-            try:
+            with closing(open_generator(settings.path, settings.engine, settings.revision)) as engine:
                 yield Teacher(engine, mode, _chat(engine.tokenizer), name=settings.path)
-            finally:
-                if isinstance(engine, VLLMGenerator):
-                    engine.close()
 
 
 def _cue(mode: Mode) -> Callable[[str], str]:

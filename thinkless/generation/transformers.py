@@ -47,6 +47,9 @@ class TransformersGenerator:
                     answers[row].append(completion)
         return answers
 
+    def close(self):
+        """Nothing to end: the model goes with its last reference. Other engines have processes."""
+
     def _complete(self, prompts: list[str], sampling: Sampling) -> list[Completion]:
         encoded = self.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
         ids, attention = encoded.input_ids.to(self.model.device), encoded.attention_mask.to(self.model.device)

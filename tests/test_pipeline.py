@@ -33,6 +33,8 @@ def test_stages_come_in_the_order_of_the_method():
         ({"base.rows": 64}, {"base"}),
         ({"problems.held_out_per_level": 9}, {"eval-sft", "eval-rl-degrpo-0"}),
         ({"rl.repetitions": 3}, set()),
+        ({"rl.save_steps": 7}, set()),
+        ({"rl.vllm_memory": 0.2}, set()),
         ({"launch.workers": 1}, set()),
         ({"expect.regret": 1.0}, set()),
     ],

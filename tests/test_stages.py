@@ -85,8 +85,14 @@ def kills_its_process(run: Run):
     return {}
 
 
+def prepares(run: Run):
+    with (run.folder / "prepared").open("a") as file:
+        file.write(f"by {os.environ.get('RANK', 'the launcher')}\n")
+
+
 def each_rank(run: Run):
     rank = os.environ["RANK"]
+    assert (run.folder / "prepared").exists()
     (run.folder / f"rank{rank}").write_text(os.environ["WORLD_SIZE"])
     return {"rank": rank}
 
@@ -107,7 +113,7 @@ STAGES = {
         Stage("left", nothing, lambda run: note(run) or {}, ("numbers",)),
         Stage("right", nothing, lambda run: note(run) or {}, ("numbers",)),
         Stage("forgetful", nothing, lambda run: {}, outputs=("model", "metrics.jsonl")),
-        Stage("ranks", nothing, each_rank, outputs=("rank0", "rank1"), distributed=True),
+        Stage("ranks", nothing, each_rank, outputs=("rank0", "rank1"), distributed=True, prepare=prepares),
     )
 }
 
@@ -394,6 +400,7 @@ def test_a_distributed_stage_is_launched_as_several_ranks(tmp_path):
     folder = runner.run("ranks")
     assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
     assert runner.manifest("ranks")["metrics"] == {"rank": "0"}
+    assert (folder / "prepared").read_text() == "by the launcher\n"  # once, before any of them
 
 
 def main():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,11 +22,20 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def start(command: list[str], port: int, log, seconds: float = 300, **environment: str) -> subprocess.Popen:
+class Server(subprocess.Popen):
+    """A server and the processes it started: vLLM's engine lives on when its server gets SIGKILL."""
+
+    def kill(self):
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def start(command: list[str], port: int, log, seconds: float = 300, **environment: str) -> Server:
     """Run `python -m command` and wait until `/health` answers; the process is the caller's to end."""
     with open(log, "a") as output:
-        process = subprocess.Popen(
+        process = Server(
             [sys.executable, "-m", *command],
+            start_new_session=True,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},

@@ -38,7 +38,7 @@ def test_a_forced_mode_stays_until_it_is_freed(chat, mode):
     assert chat.command(f"/{mode.label}") == f"mode: {mode.label}"
     assert [chat.ask(question).mode for question in ("What is 3 + 5?", "And 4 + 4?")] == [mode, mode]
     chat.command("/free")
-    assert chat.mode is None
+    assert chat.sampling.mode is None
 
 
 @pytest.mark.parametrize(("tolerance", "thinks"), [("60", True), ("-60", False)])
@@ -82,7 +82,7 @@ def test_earlier_turns_are_part_of_the_next_prompt_until_a_new_conversation(chat
 )
 def test_a_wrong_command_changes_nothing_and_says_what_is_right(chat, line, reply):
     assert reply in chat.command(line)
-    assert (chat.mode, chat.tolerance) == (None, 0.0)
+    assert (chat.sampling.mode, chat.sampling.mode_bias) == (None, 0.0)
 
 
 def test_a_session_in_the_terminal(folder, monkeypatch, capsys):

@@ -5,11 +5,8 @@ The answer appears as it is written; what its mode was, how likely thinking was 
 below. The same four choices per request exist on a server, see `serving`.
 """
 
-import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
-import torch
 from transformers import TextStreamer
 from transformers.utils.logging import disable_progress_bar
 
@@ -18,7 +15,7 @@ from thinkless.generation import Completion, Sampling, TransformersGenerator
 from thinkless.generation.interface import has_modes
 from thinkless.modes import Mode
 from thinkless.records import StageError
-from thinkless.training import fetch
+from thinkless.teachers import open_generator
 
 HELP = """\
 /think, /short   force the mode of every answer from here on
@@ -33,33 +30,19 @@ class Chat:
     """One conversation: what was said, and how answers are made."""
 
     generator: TransformersGenerator
-    max_tokens: int = 8192
-    temperature: float = 0.6
-    top_p: float = 0.95
-    mode: Mode | None = None
-    tolerance: float = 0.0
-    """Nats added to the logit of `<think>` where the mode is free."""
+    sampling: Sampling
+    """How answers are drawn. `mode` forces a control token; else `mode_bias`, the tolerance, tilts it."""
     messages: list[dict[str, str]] = field(default_factory=list)
 
     def ask(self, question: str) -> Completion:
         """The model's answer, in the light of what was said before."""
         self.messages.append({"role": "user", "content": question})
         [[answer]] = self.generator.generate(
-            [chat_prompt(self.generator.tokenizer, self.messages)], **asdict(self.sampling())
+            [chat_prompt(self.generator.tokenizer, self.messages)],
+            **asdict(replace(self.sampling, seed=len(self.messages))),
         )
         self.messages.append({"role": "assistant", "content": answer.text})
         return answer
-
-    def sampling(self) -> Sampling:
-        """How the next answer is drawn. Raises ValueError for impossible settings."""
-        return Sampling(
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            mode=self.mode,
-            mode_bias=0.0 if self.mode else self.tolerance,
-            seed=len(self.messages),
-        )
 
     def command(self, line: str) -> str | None:
         """Obey a line that begins with ``/``; returns what to print, or None to end."""
@@ -67,43 +50,48 @@ class Chat:
         if name in ("quit", "exit"):
             return None
         if name in ("free", *(mode.label for mode in Mode)):
-            self.mode = next((mode for mode in Mode if mode.label == name), None)
+            mode = next((mode for mode in Mode if mode.label == name), None)
+            self.sampling = replace(self.sampling, mode=mode)
             return f"mode: {name}"
         if name == "tolerance":
             try:
-                tolerance = float(value)
+                self.sampling = replace(self.sampling, mode_bias=float(value))
             except ValueError:
-                tolerance = math.nan
-            if not abs(tolerance) <= 100:
                 return f"{value!r}: expected a number of nats between -100 and 100, such as /tolerance 2"
-            self.tolerance = tolerance
-            return f"tolerance: {tolerance:+g} nats"
+            return f"tolerance: {self.sampling.mode_bias:+g} nats"
         if name == "new":
             self.messages.clear()
             return "a new conversation"
         return HELP if name == "help" else f"there is no /{name}\n{HELP}"
 
 
-def open_chat(name: str, **settings: Any) -> Chat:
-    """A `Chat` with a model folder or a model of the hub; `settings` are fields of `Chat`.
+def open_chat(
+    name: str,
+    *,
+    max_tokens: int = 8192,
+    temperature: float = 0.6,
+    top_p: float = 0.95,
+    tolerance: float = 0.0,
+) -> Chat:
+    """A `Chat` with a model folder or a model of the hub; `tolerance` in nats, see `Chat.sampling`.
 
     Raises StageError if it is no hybrid model, or for impossible settings.
     """
+    try:
+        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p, mode_bias=tolerance)
+    except ValueError as error:
+        raise StageError(str(error)) from error
     disable_progress_bar()
-    model, tokenizer = fetch(name)
-    if not has_modes(tokenizer):
+    generator = open_generator(name, "transformers")
+    assert isinstance(generator, TransformersGenerator)
+    if not has_modes(generator.tokenizer):
         raise StageError(
             f"{name}: its tokenizer has no control tokens, so it cannot choose: give a model that a "
             "warm-up or RL wrote, such as runs/laptop/seed0/rl-degrpo-0/model"
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    streamer = TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)  # shows the mode
-    chat = Chat(TransformersGenerator(model.to(device), tokenizer, streamer=streamer), **settings)
-    try:
-        chat.sampling()
-    except ValueError as error:
-        raise StageError(str(error)) from error
-    return chat
+    # special tokens are left out, and control tokens are none: the mode is shown
+    generator.streamer = TextStreamer(generator.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    return Chat(generator, sampling)
 
 
 def status(answer: Completion) -> str:

@@ -69,3 +69,16 @@ def learn(tokenizer, lines, **shape):
         loss.backward()
         optimizer.step()
     return TransformersGenerator(model, tokenizer)
+
+
+def both_ways():
+    """(prompt, completion) pairs: three questions in either mode, each answered once right and once wrong."""
+    from thinkless.problems import chain
+
+    pairs = []
+    for question, right, wrong in (("3+5", 8, 7), ("9-4", 5, 6), ("3+5*2", 6, 4)):
+        steps = "".join(f"{step};" for step in chain.solve(question))
+        for answer in (right, wrong):
+            pairs.append((f"{question}=", f"<short>{answer}<eos>"))
+            pairs.append((f"{question}=", f"<think>{steps}</think>{answer}<eos>"))
+    return pairs

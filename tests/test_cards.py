@@ -50,9 +50,8 @@ def overlong(request):
 
 @pytest.fixture
 def folder(tmp_path, overlong):
-    problems = Dataset.from_list([*PAIRS, PAIRS[0]])
     kept = keep_pairs(PAIRS, overlong)
-    counts = {**summary(problems, PAIRS, kept), "data": {"rows": 9, "no_thinking": 3}}
+    counts = {**summary(PAIRS, kept), "sources": {"open-r1": {"rows": 9, "no_thinking": 3}}}
     save_pairs(
         kept, tmp_path / "pairs", counts=counts, teachers=TEACHERS, sampling=SAMPLING, overlong=overlong
     )
@@ -74,15 +73,14 @@ def test_the_front_matter_by_hand(folder, overlong):
     assert made == {
         "seed": 7,
         "overlong": overlong,
-        "questions": 6,
-        "duplicates": 1,
+        "questions": 5,
         "kept": 4 if drop else 5,
         "short_thinks": 0,
         "think_overlong": 1,
         "short_overlong": 0,
         "think_correct": 1.0 if drop else 0.8,
         "short_correct": 0.25 if drop else 0.4,
-        "data": {"rows": 9, "no_thinking": 3},
+        "sources": {"open-r1": {"rows": 9, "no_thinking": 3}},
     }
     # lengths 10 20 30 40, or these and 16384; quantiles by linear interpolation
     quantiles = [11.5, 25.0, 38.5, 40.0] if drop else [12.0, 30.0, 40 + 0.8 * (16384 - 40), 16384.0]
@@ -108,7 +106,7 @@ def test_the_front_matter_by_hand(folder, overlong):
 
 def test_the_text_says_what_became_of_long_answers(folder, overlong):
     text = " ".join((folder / CARD).read_text().split())
-    assert "Questions asked: 6, of which 1 had come before and were dropped." in text
+    assert "Rows of open-r1: 9 rows, 3 no thinking. Questions asked: 5. Left out" in text
     assert ("pairs with an answer over the limit" in text) == (overlong == "drop")
     assert ("they stand as they were cut" in text) == (overlong == "clip")
     assert "1 long, 0 short" in text
@@ -118,7 +116,7 @@ def test_the_text_says_what_became_of_long_answers(folder, overlong):
 
 def test_no_pairs_at_all_have_a_card_too(tmp_path):
     none = PAIRS.select([])
-    counts = summary(none, none, none)
+    counts = summary(none, none)
     save_pairs(none, tmp_path, counts=counts, teachers=TEACHERS, sampling=SAMPLING)
     data = yaml.safe_load((tmp_path / CARD).read_text().split("---\n")[1])["distillation"]
     assert data["think_correct"] is None

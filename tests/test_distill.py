@@ -15,7 +15,7 @@ from datasets import Dataset, load_from_disk
 from test_collect import disk_full_after
 
 from thinkless.__main__ import main
-from thinkless.distill import Teacher, distill, distinct, keep_pairs, sft_rows, summary
+from thinkless.distill import Teacher, distill, keep_pairs, sft_rows, summary
 from thinkless.modes import Mode
 from thinkless.pipeline import pipeline
 
@@ -90,7 +90,7 @@ def test_without_a_gold_answer_nobody_is_right_or_wrong(teachers):
     unknown = Dataset.from_list([{**row, "answer": None} for row in PROBLEMS])
     pairs = distill(unknown, teachers, **SETTINGS)
     assert [*pairs["think_correct"], *pairs["short_correct"]] == [None] * 6
-    assert summary(unknown, pairs, pairs)["think_correct"] is None
+    assert summary(pairs, pairs)["think_correct"] is None
     mixed = Dataset.from_list(
         [{**row, "answer": gold} for row, gold in zip(PROBLEMS, [None, "9", "8"], strict=True)]
     )
@@ -114,20 +114,13 @@ def test_a_short_answer_that_thinks_is_marked_and_its_pair_left_out(teachers, to
     pairs = distill(PROBLEMS, [teachers[0], Teacher(learn(tokenizer, lines), Mode.SHORT)], **SETTINGS)
     assert list(pairs["short_thinks"]) == [True, False, True]
     assert list(keep_pairs(pairs, overlong="clip")["prompt"]) == ["3+6="]
-    assert summary(PROBLEMS, pairs, keep_pairs(pairs))["short_thinks"] == 2
-
-
-def test_repeated_questions_are_dropped_whatever_their_white_space():
-    prompts = ["a b", "a  b", "c", "a\nb ", "c", "d"]
-    problems = Dataset.from_dict({"prompt": prompts, "answer": list("123456")})
-    assert list(distinct(problems)["answer"]) == ["1", "3", "6"]
+    assert summary(pairs, keep_pairs(pairs))["short_thinks"] == 2
 
 
 def test_the_summary_by_hand(pairs):
     """Kept are rows 0 and 2: the long teacher is right in both, the short one in the first."""
-    assert summary(Dataset.from_list([*PROBLEMS, *PROBLEMS]), pairs, keep_pairs(pairs)) == {
-        "questions": 6,
-        "duplicates": 3,
+    assert summary(pairs, keep_pairs(pairs)) == {
+        "questions": 3,
         "kept": 2,
         "short_thinks": 0,
         "think_overlong": 1,

@@ -122,6 +122,8 @@ def test_every_stage_runs_through_its_chapter(profile, tmp_path):
 
     distilled = json.loads((root / "distill" / "manifest.json").read_text())["metrics"]
     assert distilled["questions"] == 12
+    (counts,) = distilled["sources"].values()
+    assert counts["used"] == counts["rows"] - counts["duplicate"] >= 12
     answers = [json.loads(line) for line in (root / "distill" / "short.jsonl").read_text().splitlines()]
     assert len({answer["question"] for answer in answers}) == 12
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, learn
+from conftest import TINY, both_ways, learn
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOTrainer
@@ -366,14 +366,8 @@ def test_a_rank_without_advantages_waits_for_no_one(ranks):
 @pytest.fixture(scope="module")
 def learner(tmp_path_factory, tokenizer):
     """A folder with a model that answers three questions in either mode, sometimes wrongly, as `model/`."""
-    lines = []
-    for question, right, wrong in (("3+5", 8, 7), ("9-4", 5, 6), ("3+5*2", 6, 4)):
-        steps = "".join(f"{step};" for step in chain.solve(question))
-        for answer in (right, wrong):
-            lines.append((f"{question}=", f"<short>{answer}<eos>"))
-            lines.append((f"{question}=", f"<think>{steps}</think>{answer}<eos>"))
     folder = tmp_path_factory.mktemp("learner")
-    learn(tokenizer, lines).model.save_pretrained(folder / "model")
+    learn(tokenizer, both_ways()).model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     return folder
 

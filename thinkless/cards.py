@@ -4,7 +4,8 @@ The card is a README.md whose YAML front matter holds the same facts for machine
 the same pairs have the same card.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,9 @@ has to learn what its short answers are worth.
 
 {teachers}
 
-Questions asked: {questions}, of which {duplicates} had come before and were dropped. Left out: short
-answers that think ({short_thinks}){dropped}. Answers that did not end within the limit: {think_overlong}
-long, {short_overlong} short{clipped}. Rows: {kept}.
+{sources}Questions asked: {questions}. Left out: short answers that think ({short_thinks}){dropped}.
+Answers that did not end within the limit: {think_overlong} long, {short_overlong} short{clipped}.
+Rows: {kept}.
 
 ## Columns
 
@@ -76,7 +77,7 @@ def save_pairs(
         teachers=_table(facts),
         dropped=", and pairs with an answer over the limit" if overlong == "drop" else "",
         clipped="; they stand as they were cut" if overlong == "clip" else "",
-        **counts,
+        **{**counts, "sources": "".join(map(_source, counts.get("sources", {}).items()))},
     )
     DatasetCard(f"---\n{data.to_yaml()}\n---\n{body}").save(folder / CARD)
 
@@ -101,6 +102,12 @@ def _facts(teacher: Teacher, pairs: Dataset, counts: Mapping[str, Any], sampling
     )
 
 
+def _source(item: tuple[str, Mapping[str, int]]) -> str:
+    """What became of a source's rows, as a sentence of the card."""
+    name, counts = item
+    return f"Rows of {name}: {', '.join(f'{n} {what}'.replace('_', ' ') for what, n in counts.items())}.\n"
+
+
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: round(float(x), 4) if isinstance(x, float | np.floating) else x for name, x in values.items()
@@ -120,10 +127,17 @@ def push_pairs(folder: Path, repo_id: str, *, private: bool = True) -> str:
     Needs a token: `hf auth login`, or the environment's ``HF_TOKEN``. Raises StageError in one line.
     """
     pairs, card = load_from_disk(folder), DatasetCard.load(folder / CARD)
-    try:
+    with pushing_to(repo_id):
         address = create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
         card.push_to_hub(repo_id)  # first: `datasets` adds the columns to the card that it finds
         pairs.push_to_hub(repo_id, private=private)
-    except (OSError, ValueError, HTTPError) as error:  # no token, an impossible name, no network
-        raise StageError(f"cannot push to {repo_id}: {' '.join(str(error).split())}") from error
     return str(address)
+
+
+@contextmanager
+def pushing_to(repo_id: str) -> Iterator[None]:
+    """Turns what the hub refuses (no token, an impossible name, no network) into a StageError of one line."""
+    try:
+        yield
+    except (OSError, ValueError, HTTPError) as error:
+        raise StageError(f"cannot push to {repo_id}: {' '.join(str(error).split())}") from error

@@ -41,14 +41,6 @@ class Teacher:
     """A length limit of its own; None takes the one that `distill` is given."""
 
 
-def distinct(problems: Dataset) -> Dataset:
-    """The first of every set of problems whose prompts differ at most in white space."""
-    first: dict[str, int] = {}
-    for row, prompt in enumerate(problems["prompt"]):
-        first.setdefault(" ".join(prompt.split()), row)
-    return problems.select(first.values())
-
-
 def distill(
     problems: Dataset,
     teachers: Sequence[Teacher],
@@ -104,15 +96,13 @@ def keep_pairs(pairs: Dataset, overlong: Overlong = "drop") -> Dataset:
     return pairs.filter(fit, input_columns=["think_finished", "short_finished", "short_thinks"])
 
 
-def summary(problems: Dataset, pairs: Dataset, kept: Dataset) -> dict[str, float | None]:
+def summary(pairs: Dataset, kept: Dataset) -> dict[str, Any]:
     """Counts of what was asked, dropped and kept, and the share of right answers among the kept.
 
-    `problems` before `distinct`, `pairs` from `distill`, `kept` from `keep_pairs`. The share is None
-    where no problem has a known answer.
+    `pairs` from `distill`, `kept` from `keep_pairs`. The share is None where no problem has a known answer.
     """
-    counts: dict[str, float | None] = {
-        "questions": len(problems),
-        "duplicates": len(problems) - len(pairs),
+    counts: dict[str, Any] = {
+        "questions": len(pairs),
         "kept": len(kept),
         "short_thinks": sum(pairs["short_thinks"]),
     }

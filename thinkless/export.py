@@ -7,14 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from httpx import HTTPError
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
+from thinkless.cards import CARD, pushing_to
 from thinkless.records import StageError
 from thinkless.settings import PretrainedModel
 from thinkless.stages import Runner
 
-CARD = "README.md"
 _BODY = """
 # {name}
 
@@ -135,9 +134,7 @@ def push_model(folder: Path, repo_id: str, *, private: bool = True) -> str:
     Needs a token: `hf auth login`, or the environment's ``HF_TOKEN``. Raises StageError in one line.
     """
     hub = HfApi()
-    try:
+    with pushing_to(repo_id):
         address = hub.create_repo(repo_id, private=private, exist_ok=True)
         hub.upload_folder(folder_path=folder, repo_id=repo_id)
-    except (OSError, ValueError, HTTPError) as error:  # no token, an impossible name, no network
-        raise StageError(f"cannot push to {repo_id}: {' '.join(str(error).split())}") from error
     return str(address)

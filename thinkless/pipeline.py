@@ -121,7 +121,11 @@ def _distill(run: Run) -> dict[str, Any]:
         run.profile, base, questions=settings.questions, seed=run.seed, folder=run.folder
     )
     kept = distillation.keep_pairs(pairs, settings.overlong)
-    counts = distillation.summary(pairs, pairs, kept)
+    counts = distillation.summary(pairs, kept)
+    engines = {teacher.name: teacher.generator for teacher in teachers}
+    sources = {name: engine.counts for name, engine in engines.items() if isinstance(engine, Recorded)}
+    if sources := sources or run.profile.problems.source_counts():
+        counts["sources"] = sources
     limit = max_tokens(run.profile, "distill")
     sampling = {
         "max_tokens": limit,

@@ -10,12 +10,11 @@ import functools
 
 import pytest
 import torch
-from conftest import learn
+from conftest import both_ways, learn
 from test_trainer import ALPHA, LONGEST, QUESTIONS, build, formula, own_logps, padded
 
 from thinkless.modes import Mode, control_id
 from thinkless.objectives import OBJECTIVES
-from thinkless.problems import chain
 from with_vllm import needs_vllm
 
 pytestmark = needs_vllm
@@ -26,14 +25,8 @@ STEPS = 6
 @pytest.fixture(scope="module")
 def start(tmp_path_factory, tokenizer):
     """A folder with a model that answers three questions in either mode, as `model/`."""
-    lines = []
-    for question, right, wrong in (("3+5", 8, 7), ("9-4", 5, 6), ("3+5*2", 6, 4)):
-        steps = "".join(f"{step};" for step in chain.solve(question))
-        for answer in (right, wrong):
-            lines.append((f"{question}=", f"<short>{answer}<eos>"))
-            lines.append((f"{question}=", f"<think>{steps}</think>{answer}<eos>"))
     folder = tmp_path_factory.mktemp("colocate")
-    learn(tokenizer, lines, hidden_size=64).model.save_pretrained(folder / "model")
+    learn(tokenizer, both_ways(), hidden_size=64).model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     return folder
 

@@ -5,15 +5,20 @@ for distillation), `training` (for RL, in the order they are asked), `held_out` 
 `longest_answer`.
 """
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from datasets import Dataset, concatenate_datasets
 from pydantic import Field
 
 from thinkless.problems import chain
 from thinkless.problems.chain import VERBOSITY, ChainWorld
+from thinkless.records import StageError
 from thinkless.schema import Section
+
+if TYPE_CHECKING:
+    from thinkless.problems.math import Counts
 
 SLACK = 8
 """Tokens that a completion may run past the longest right answer before it is cut off."""
@@ -48,6 +53,10 @@ class ChainProblems(Section):
     def teaching(self, count: int, seed: int) -> Dataset:
         """`count` questions for the teachers, levels in equal shares."""
         return chain.draw_problems(self.world(), count, seed=seed)
+
+    def source_counts(self) -> dict[str, dict[str, int]]:
+        """Nothing is read, so there is nothing to count."""
+        return {}
 
     def training(self, count: int, seed: int) -> Dataset:
         """`count` questions for RL, levels in the shares of `mix`."""
@@ -89,23 +98,31 @@ class MathProblems(Section):
 
     def teaching(self, count: int, seed: int) -> Dataset:
         """At most `count` questions of the training set, shuffled."""
-        questions = self._load(self.train, self.instruct_evaluation).shuffle(seed=seed)
+        questions = self._read(self.train, self.instruct_evaluation)[0].shuffle(seed=seed)
         return questions.select(range(min(count, len(questions))))
+
+    def source_counts(self) -> dict[str, dict[str, int]]:
+        """What became of the training set's rows: `read`, `empty`, `duplicates`, `kept`."""
+        return {self.train: asdict(self._read(self.train, self.instruct_evaluation)[1])}
 
     def training(self, count: int, seed: int) -> Dataset:
         """`count` questions of the training set, in a new order at every pass through it."""
-        questions = self._load(self.train, self.instruct_rl)
+        questions = self._read(self.train, self.instruct_rl)[0]
         passes = -(-count // len(questions))
         order = concatenate_datasets([questions.shuffle(seed=seed + k) for k in range(passes)])
         return order.select(range(count))
 
     def held_out(self, seed: int) -> Dataset:
         """Every benchmark, one after the other; the column `source` names them. `seed` changes nothing."""
-        sets = [self._load(name, self.instruct_evaluation, self.limit) for name in self.evaluate]
+        sets = [self._read(name, self.instruct_evaluation, self.limit)[0] for name in self.evaluate]
         return concatenate_datasets(sets)
 
-    def _load(self, name: str, instruction: bool, limit: int | None = None) -> Dataset:
-        from thinkless.problems.math import load_problems
+    def _read(self, name: str, instruction: bool, limit: int | None = None) -> tuple[Dataset, "Counts"]:
+        from thinkless.problems.math import read_problems
 
         local = sorted(Path(self.folder).glob(f"{name}.*")) if self.folder else []
-        return load_problems(name, path=local[0] if local else None, instruction=instruction, limit=limit)
+        path = local[0] if local else None
+        try:
+            return read_problems(name, path=path, instruction=instruction, limit=limit)
+        except (ValueError, OSError) as error:
+            raise StageError(" ".join(str(error).split())) from error

@@ -140,6 +140,8 @@ class RL(Optimizer):
     """Completions per forward pass on one device."""
     length_buckets: int = Field(ge=1)
     """Parts of similar length that a micro-batch is split into."""
+    generation_parts: int = Field(1, ge=1)
+    """Parts of similar prompt length in which Transformers generates the completions of a step."""
     max_tokens: int | None = Field(None, ge=2)
     """Longest completion in tokens; None takes the world's own limit."""
     temperature: float = Field(gt=0)

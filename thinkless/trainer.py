@@ -1,10 +1,11 @@
 """`DeGRPOTrainer`: TRL's GRPO trainer with any objective of `objectives.py`.
 
-Two small overrides, no copied code:
+Three small overrides, no copied code:
 
 - `_compute_loss` replaces the advantages (B,) by token advantages (B, T), which TRL accepts from
   subclasses, and hands over to TRL. KL, clipping, vLLM correction and reduction stay TRL's.
 - `_get_per_token_logps_and_entropies` cuts the padding that TRL leaves in every micro-batch.
+- `_generate_single_turn` lets Transformers generate in parts, so that short answers do not wait for long ones.
 
 Position 0 of a completion has to be the control token: use plain string prompts, or a chat template
 whose generation prompt does not already open the thinking.
@@ -37,6 +38,10 @@ class DeGRPOConfig(GRPOConfig):
             "help": "Split each micro-batch into this many parts of similar length and pad them apart."
         },
     )
+    generation_parts: int = field(
+        default=1,
+        metadata={"help": "Generate the rollouts in this many parts, by prompt length; not with vLLM."},
+    )
     loss_type: str = field(default="grpo", metadata={"help": "The reduction; only 'grpo' is valid here."})
     scale_rewards: str = field(
         default="none", metadata={"help": "No division by the group's std (section 3.2)."}
@@ -53,6 +58,8 @@ class DeGRPOConfig(GRPOConfig):
             raise ValueError(f"alpha={self.alpha}: expected a positive weight for the control token")
         if self.length_buckets < 1:
             raise ValueError(f"length_buckets={self.length_buckets}: expected at least 1")
+        if self.generation_parts < 1:
+            raise ValueError(f"generation_parts={self.generation_parts}: expected at least 1")
         if self.loss_type != "grpo":
             raise ValueError(
                 f"loss_type={self.loss_type!r}: leave it at 'grpo' and choose the normalisation with "
@@ -70,6 +77,24 @@ class DeGRPOTrainer(GRPOTrainer):
         # 0-d tensors pass through TRL's shuffle and split untouched (trl/trainer/utils.py, split_tensor_dict)
         output["mean_length"] = output["num_items_in_batch"] / sequences.clamp(min=1)
         return output
+
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs):
+        """TRL's method on parts of similar prompt length. A batch ends with its longest answer, and where longer
+        questions have longer answers the parts end sooner; each row is drawn from the same distribution."""
+        parts = min(self.args.generation_parts, len(prompt_ids))
+        if parts == 1 or self.use_vllm or images or multimodal_fields:
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
+            )
+        order = torch.argsort(torch.tensor([len(ids) for ids in prompt_ids]), stable=True)
+        completions: list = [None] * len(prompt_ids)
+        for rows in (part.tolist() for part in torch.tensor_split(order, parts)):
+            answers, _ = super()._generate_single_turn(
+                [prompt_ids[row] for row in rows], images, multimodal_fields, num_generations, *args, **kwargs
+            )
+            for row, answer in zip(rows, answers, strict=True):
+                completions[row] = answer
+        return completions, None
 
     def _compute_loss(self, model, inputs):
         mask = inputs["completion_mask"]

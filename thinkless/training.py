@@ -201,6 +201,7 @@ def rl_config(
         gradient_accumulation_steps=rollout // settings.updates_per_step,
         steps_per_generation=rollout,
         length_buckets=settings.length_buckets,
+        generation_parts=settings.generation_parts,
         max_completion_length=max_tokens,
         temperature=settings.temperature,
         logging_steps=1,

@@ -5,7 +5,7 @@ Three small overrides, no copied code:
 - `_compute_loss` replaces the advantages (B,) by token advantages (B, T), which TRL accepts from
   subclasses, and hands over to TRL. KL, clipping, vLLM correction and reduction stay TRL's.
 - `_get_per_token_logps_and_entropies` cuts the padding that TRL leaves in every micro-batch.
-- `_generate_single_turn` lets Transformers generate in parts, so that short answers do not wait for long ones.
+- `_generate_single_turn` lets Transformers generate in parts: short answers need not wait for long ones.
 
 Position 0 of a completion has to be the control token: use plain string prompts, or a chat template
 whose generation prompt does not already open the thinking.
@@ -79,7 +79,7 @@ class DeGRPOTrainer(GRPOTrainer):
         return output
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs):
-        """TRL's method on parts of similar prompt length. A batch ends with its longest answer, and where longer
+        """TRL's method on parts of similar prompt length. A batch ends with its longest answer; where longer
         questions have longer answers the parts end sooner; each row is drawn from the same distribution."""
         parts = min(self.args.generation_parts, len(prompt_ids))
         if parts == 1 or self.use_vllm or images or multimodal_fields:

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOTrainer
 from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
+from thinkless.generation import TransformersGenerator
 from thinkless.losses import clipped_surrogate, degrpo_loss, grpo_loss, kl_to_reference
 from thinkless.models import build_model
 from thinkless.modes import Mode
@@ -447,6 +448,37 @@ def test_two_steps_of_training(learner):
         assert len({mask.sum().item() for mask in masks}) > 1
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3, 99])
+def test_rollouts_in_parts_give_every_question_its_own_answer(parts, learner, monkeypatch):
+    """Greedy answers do not depend on the parts, and a part holds prompts of similar length only."""
+    batches = []
+    generate = GRPOTrainer._generate_single_turn
+
+    def watched(self, prompt_ids, *args, **kwargs):
+        batches.append([len(ids) for ids in prompt_ids])
+        return generate(self, prompt_ids, *args, **kwargs)
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", watched)
+    questions = QUESTIONS.select(range(6))
+    trainer = build(
+        learner, train_dataset=questions, generation_parts=parts, top_k=1, max_completion_length=40
+    )
+    tokenizer = trainer.processing_class
+    prompts = [tokenizer(prompt).input_ids for prompt in questions["prompt"]]
+    texts = tokenizer.batch_decode(trainer._generate_single_turn(prompts, None, {}, 1)[0])
+
+    alone = TransformersGenerator(trainer.model, tokenizer)
+    expected = alone.generate(questions["prompt"], max_tokens=40, temperature=0)
+    assert [text.split("</think>")[-1].removesuffix("<eos>") for text in texts] == [
+        completion.text.split("</think>")[-1] for (completion,) in expected
+    ]
+    assert len(set(texts)) == 3
+    assert len(batches) == min(parts, 6)
+    assert [n for batch in batches for n in batch] == (
+        sorted(map(len, prompts)) if parts > 1 else [*map(len, prompts)]
+    )
+
+
 def test_the_mode_answers_to_the_reward(learner):
     """Reward for one mode only: the first position moves towards it."""
     tokenizer = AutoTokenizer.from_pretrained(learner / "model", padding_side="left")
@@ -579,6 +611,7 @@ def test_defaults_are_the_papers(tmp_path):
         ({"objective": "drgrpo"}, "objective='drgrpo': expected one of grpo, dr_grpo"),
         ({"alpha": 0.0}, "alpha=0.0: expected a positive weight"),
         ({"length_buckets": 0}, "length_buckets=0: expected at least 1"),
+        ({"generation_parts": 0}, "generation_parts=0: expected at least 1"),
         (
             {"loss_type": "dapo"},
             "loss_type='dapo': leave it at 'grpo' and choose the normalisation with objective=",

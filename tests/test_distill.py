@@ -139,6 +139,16 @@ def test_rows_open_with_the_control_token_and_modes_of_a_question_are_adjacent(p
     ]
 
 
+@pytest.mark.parametrize("think_share", [0.2, 0.8])
+def test_another_balance_leaves_out_rows_of_the_rarer_mode(think_share, pairs):
+    many = Dataset.from_list([*pairs] * 400)
+    rows = sft_rows(many, think_share, seed=1)
+    thinks = sum(completion.startswith("<think>") for completion in rows["completion"])
+    assert max(thinks, len(rows) - thinks) == len(many)  # of the other mode every row is there
+    assert thinks / len(rows) == pytest.approx(think_share, abs=0.03)
+    assert list(sft_rows(many, think_share, seed=1)) == list(rows) != list(sft_rows(many, think_share, seed=2))
+
+
 def test_the_seed_decides_the_answers(teachers):
     hot = {**SETTINGS, "temperature": 4.0}
     first, again, other = (distill(PROBLEMS, teachers, **{**hot, "seed": seed}) for seed in (1, 1, 2))

@@ -26,7 +26,7 @@ from thinkless.generation import TransformersGenerator
 from thinkless.losses import clipped_surrogate, degrpo_loss, grpo_loss, kl_to_reference
 from thinkless.models import build_model
 from thinkless.modes import Mode
-from thinkless.objectives import OBJECTIVES
+from thinkless.objectives import OBJECTIVES, token_advantages
 from thinkless.problems import chain
 from thinkless.rewards import ModeReward
 from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer
@@ -479,6 +479,42 @@ def test_rollouts_in_parts_give_every_question_its_own_answer(parts, learner, mo
     )
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_rejected_groups_count_for_nothing(objective, folder):
+    """The terms of a step with rejected groups are those of the other groups alone."""
+    advantages, lengths = torch.tensor([0, 0, 1.5, -1.5, 0.5, -0.5]), torch.tensor([9, 9, 2, 4, 8, 6])
+    mask = (torch.arange(LONGEST) < lengths[:, None]).int()
+    output = {"advantages": advantages, "completion_mask": mask, "mean_length": torch.tensor(38 / 6)}
+    build(folder, objective=objective, beta=0.0, reject_equal_groups=True)._reject_equal_groups(output)
+    assert output["mean_length"] == 5.0
+
+    def terms(advantages, mask, **counts):  # of the per-sequence mean
+        weights = token_advantages(advantages, mask, objective, alpha=ALPHA, max_length=LONGEST, **counts)
+        return weights / mask.sum(dim=1, keepdim=True) / len(mask)
+
+    got = terms(output["advantages"], mask, mean_length=output["mean_length"])
+    assert not got[:2].any()
+    torch.testing.assert_close(got[2:], terms(advantages[2:], mask[2:]))
+
+
+def test_groups_are_rejected_while_training(learner):
+    def scored(prompts, completion_ids, **_):  # all equal for the first question
+        return [0.0 if p == "3+5=" else len(ids) for p, ids in zip(prompts, completion_ids, strict=True)]
+
+    settings = {"per_device_train_batch_size": 24, "num_generations": 8, "beta": 0.0, "max_steps": 1}
+    trainer = build(
+        learner, Recorder, QUESTIONS, scored, reject_equal_groups=True, shuffle_dataset=False, **settings
+    )
+    trainer.train()
+    ((_, inputs),) = trainer.seen
+    lengths, differ = inputs["completion_mask"].sum(dim=1).float(), inputs["advantages"] != 0
+    asked = trainer.processing_class.batch_decode(inputs["prompt_ids"], skip_special_tokens=True)
+    assert {prompt for prompt, live in zip(asked, differ, strict=True) if live} == {"9-4=", "3+5*2="}
+    others = torch.tensor([prompt != "3+5=" for prompt in asked])
+    assert inputs["mean_length"] == pytest.approx(lengths[others].mean().item())
+    assert inputs["mean_length"] != pytest.approx(lengths.mean().item())
+
+
 def test_the_mode_answers_to_the_reward(learner):
     """Reward for one mode only: the first position moves towards it."""
     tokenizer = AutoTokenizer.from_pretrained(learner / "model", padding_side="left")
@@ -612,6 +648,7 @@ def test_defaults_are_the_papers(tmp_path):
         ({"alpha": 0.0}, "alpha=0.0: expected a positive weight"),
         ({"length_buckets": 0}, "length_buckets=0: expected at least 1"),
         ({"generation_parts": 0}, "generation_parts=0: expected at least 1"),
+        ({"reject_equal_groups": True, "beta": 0.1}, "reject_equal_groups needs beta=0, got 0.1"),
         (
             {"loss_type": "dapo"},
             "loss_type='dapo': leave it at 'grpo' and choose the normalisation with objective=",

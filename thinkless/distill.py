@@ -6,6 +6,7 @@ teachers' real abilities, since those are what it will have to judge. Answers ar
 arrive, so a killed run goes on where it was.
 """
 
+import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -113,16 +114,20 @@ def summary(pairs: Dataset, kept: Dataset) -> dict[str, Any]:
     return counts
 
 
-def sft_rows(pairs: Dataset) -> Dataset:
+def sft_rows(pairs: Dataset, think_share: float = 0.5, seed: int = 0) -> Dataset:
     """Two training rows per pair, `prompt` and `completion`, the two modes of a question adjacent.
 
     The completion opens with the control token. Adjacent rows of an even-sized batch keep the modes
-    balanced in every single update, not only on average.
+    balanced in every single update, not only on average. Another `think_share` leaves out rows of the
+    rarer mode at random, so that this share of the others is expected to think.
     """
+    shares = {Mode.THINK: think_share, Mode.SHORT: 1 - think_share}
+    rng = random.Random(f"balance-{seed}")
     rows = [
         {"prompt": pair["prompt"], "completion": mode.value + pair[f"{mode.label}_response"]}
         for pair in pairs
         for mode in Mode
+        if think_share == 0.5 or rng.random() * max(shares.values()) < shares[mode]
     ]
     return Dataset.from_list(rows)
 

@@ -158,7 +158,7 @@ def _sft(run: Run) -> dict[str, Any]:
     pairs = prompts(load_from_disk(run.inputs["distill"] / "pairs"), load_tokenizer(start))
     lengths = list(pairs["think_tokens"])
     pairs = in_batches_of_similar_length(pairs, lengths, settings.batch_size // 2, seed=run.seed)
-    rows = distillation.sft_rows(pairs)
+    rows = distillation.sft_rows(pairs, settings.think_share, run.seed)
     return train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
 
 

@@ -119,6 +119,8 @@ class SFT(Optimizer):
     """Rows per update; even, so that the two modes of a question are never parted."""
     micro_batch: int | None = Field(None, ge=1)
     """Rows per forward pass on one device; None takes all of the device's share at once."""
+    think_share: float = Field(0.5, gt=0, lt=1)
+    """Share of the rows that think. Away from one half, rows of the rarer mode are left out."""
 
 
 class RL(Optimizer):
@@ -147,6 +149,10 @@ class RL(Optimizer):
     temperature: float = Field(gt=0)
     beta: float = Field(ge=0)
     """Weight of the KL to the warm-up model."""
+    scale_rewards: Literal["none", "group"] = "none"
+    """`group` divides advantages by their group's standard deviation, as the first GRPO did."""
+    reject_equal_groups: bool = False
+    """Average over the groups whose rewards differ; the others teach nothing, but thin out the mean."""
     epsilon: float = Field(gt=0, lt=1)
     engine: Literal["transformers", "vllm", "server"] = "transformers"
     """What samples the rollouts. `vllm` lives on the training's own devices and sleeps while they train;

@@ -184,17 +184,22 @@ class Runner:
             while waiting or running:
                 while waiting and len(running) < self.profile.launch.workers:
                     name = waiting.pop(0)
-                    self.root.mkdir(parents=True, exist_ok=True)
-                    running[name] = self._start(name, self.command(name), OMP_NUM_THREADS="1")
+                    running[name] = self.start(name)
                 time.sleep(1)
                 on_progress()
                 for name in [name for name, process in running.items() if process.poll() is not None]:
-                    self._check_exit(name, running.pop(name).returncode)
+                    self.check_exit(name, running.pop(name).returncode)
         finally:
             for process in running.values():
                 process.terminate()
             for process in running.values():
                 process.wait()
+
+    def start(self, name: str) -> subprocess.Popen:
+        """Begin a stage in a process of its own, on one thread; ask `check_exit` when it has ended."""
+        assert self.command is not None
+        self.root.mkdir(parents=True, exist_ok=True)
+        return self._start(name, self.command(name), OMP_NUM_THREADS="1")
 
     def _start(self, name: str, command: list[str], **environment: str) -> subprocess.Popen:
         """A process that writes to the stage's log and ends when this process does."""
@@ -211,7 +216,8 @@ class Runner:
         machine = this_machine(self.profile.launch.machines).rank
         return self.root / (f".{name}.{machine}.log" if machine else f".{name}.log")
 
-    def _check_exit(self, name: str, returncode: int):
+    def check_exit(self, name: str, returncode: int):
+        """Raises StageError with the last line that the stage printed, if it failed."""
         if returncode:
             log = self._log(name)
             lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
@@ -280,7 +286,7 @@ class Runner:
         assert self.command is not None
         python, *arguments = self.command(name)
         launcher = [python, *accelerate_launch(self.profile.launch)]
-        self._check_exit(name, self._start(name, [*launcher, *arguments, "--rank"]).wait())
+        self.check_exit(name, self._start(name, [*launcher, *arguments, "--rank"]).wait())
 
     def _follow(self, name: str):
         """On a machine that is not the first: lend its processes to a stage, or wait until it is done."""

@@ -42,6 +42,9 @@ class DeGRPOConfig(GRPOConfig):
         default=1,
         metadata={"help": "Generate the rollouts in this many parts, by prompt length; not with vLLM."},
     )
+    reject_equal_groups: bool = field(
+        default=False, metadata={"help": "Average over the groups whose rewards differ; needs beta=0."}
+    )
     loss_type: str = field(default="grpo", metadata={"help": "The reduction; only 'grpo' is valid here."})
     scale_rewards: str = field(
         default="none", metadata={"help": "No division by the group's std (section 3.2)."}
@@ -60,6 +63,8 @@ class DeGRPOConfig(GRPOConfig):
             raise ValueError(f"length_buckets={self.length_buckets}: expected at least 1")
         if self.generation_parts < 1:
             raise ValueError(f"generation_parts={self.generation_parts}: expected at least 1")
+        if self.reject_equal_groups and self.beta:
+            raise ValueError(f"reject_equal_groups needs beta=0, got {self.beta}: KL has no group")
         if self.loss_type != "grpo":
             raise ValueError(
                 f"loss_type={self.loss_type!r}: leave it at 'grpo' and choose the normalisation with "
@@ -76,7 +81,19 @@ class DeGRPOTrainer(GRPOTrainer):
         sequences = self.accelerator.gather(live).sum()
         # 0-d tensors pass through TRL's shuffle and split untouched (trl/trainer/utils.py, split_tensor_dict)
         output["mean_length"] = output["num_items_in_batch"] / sequences.clamp(min=1)
+        if self.args.reject_equal_groups and self.model.training:
+            self._reject_equal_groups(output)
         return output
+
+    def _reject_equal_groups(self, output):
+        """Make the means over all sequences means over those of groups whose rewards differ."""
+        advantages = self.accelerator.gather(output["advantages"])
+        lengths = self.accelerator.gather(output["completion_mask"].sum(dim=1))
+        differ = advantages.view(-1, self.num_generations).any(dim=1)
+        if differ.any():
+            kept = lengths[differ.repeat_interleave(self.num_generations)]
+            output["advantages"] = output["advantages"] / differ.float().mean()
+            output["mean_length"] = kept.sum() / (kept > 0).sum().clamp(min=1)
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs):
         """TRL's method on parts of similar prompt length. A batch ends with its longest answer; where longer

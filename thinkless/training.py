@@ -195,6 +195,8 @@ def rl_config(
         alpha=settings.alpha,
         epsilon=settings.epsilon,
         beta=settings.beta,
+        scale_rewards=settings.scale_rewards,
+        reject_equal_groups=settings.reject_equal_groups,
         max_steps=settings.steps * settings.updates_per_step,
         num_generations=settings.group_size,
         per_device_train_batch_size=settings.micro_batch,

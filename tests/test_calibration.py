@@ -1,0 +1,62 @@
+"""Proves the measures of P(think) by hand, and that a perfectly calibrated one is found to be so.
+
+Run: python -m pytest tests/test_calibration.py
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thinkless.calibration import calibration_error, need, no_worse, ranking, reliability
+
+
+def table(probability, short, think, chosen=None):
+    frame = pd.DataFrame({"probability": probability, "accuracy_short": short, "accuracy_think": think})
+    frame["reward_short"] = 2 * frame["accuracy_short"] - 1
+    frame["reward_think"] = 1.5 * frame["accuracy_think"] - 1
+    frame["chosen"] = frame["probability"].round() if chosen is None else chosen
+    return frame
+
+
+def test_need_is_that_short_fails_and_think_succeeds():
+    assert list(need(table([0.5] * 3, [0, 1, 0.5], [1, 1, 0.5]))) == [1, 0, 0.25]
+
+
+def test_a_perfect_order_and_its_reverse():
+    frame = table([0.9, 0.8, 0.2, 0.1], [0, 0, 1, 1], [1, 1, 1, 1])
+    assert ranking(frame) == {"auroc": 1.0, "average_precision": 1.0}
+    assert ranking(frame.assign(probability=1 - frame["probability"]))["auroc"] == 0.0
+
+
+def test_a_need_of_one_half_counts_for_both_sides():
+    """Positives: weight 1 at .9 and 1/2 at .5; negatives: 1/2 at .5 and 1 at .7. Pairs won: 1.5, tied: .25."""
+    frame = table([0.9, 0.5, 0.7], [0, 0.5, 1], [1, 1, 1])
+    assert ranking(frame)["auroc"] == pytest.approx((1 * 1.5 + 0.5 * 0.5 * 0.5) / (1.5 * 1.5))
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_without_two_sides_there_is_no_order(short):
+    assert np.isnan(ranking(table([0.1, 0.9], [short] * 2, [1, 1]))["auroc"])
+
+
+@given(st.integers(0, 100), st.sampled_from([2, 5, 10]))
+def test_a_probability_that_is_the_need_has_no_error(seed, bins):
+    needs = np.random.default_rng(seed).random(50)
+    assert calibration_error(table(needs, 1 - needs, np.ones(50)), bins) == pytest.approx(0, abs=1e-12)
+
+
+def test_reliability_and_error_by_hand():
+    frame = table([0.05, 0.15, 0.95, 1.0], [1, 0.5, 0, 0], [1, 1, 1, 0.5])
+    found = reliability(frame, bins=2)
+    assert list(found["probability"]) == pytest.approx([0.1, 0.975])
+    assert list(found["need"]) == [0.25, 0.75]
+    assert list(found["questions"]) == [2, 2]
+    assert calibration_error(frame, bins=2) == pytest.approx((0.15 + 0.225) / 2)
+
+
+def test_no_worse_by_hand():
+    """Short better, think better, equal; chosen think by all, by half, by none."""
+    frame = table([0.5] * 3, [1, 0, 0.75], [1, 1, 1], chosen=[1, 0.5, 0])
+    assert no_worse(frame) == pytest.approx((0 + 0.5 + 1) / 3)

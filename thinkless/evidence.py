@@ -1,0 +1,315 @@
+"""Grids of runs: ``python -m thinkless.evidence run``, and the records that the chapters draw from.
+
+`evidence.yaml` says which runs there are. Every variant of the profile has a folder of its own under
+``runs/evidence/``, with a pipeline like any other. A stage that another variant has already computed, from the
+same settings, seed and inputs, is linked and not run again. Kill it anywhere and call it again.
+
+Each finished stage becomes one row of `results/evidence.jsonl`, in the order of the grids; rows of the records
+that this call has not computed stay as they are.
+"""
+
+import argparse
+import fnmatch
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from thinkless.evaluation import load_report
+from thinkless.pipeline import pipeline, rl_stage
+from thinkless.records import StageError, read_metrics
+from thinkless.routers import by_question
+from thinkless.stages import Runner, fail
+
+RECORDS, QUESTIONS = "evidence.jsonl", "evidence_questions.csv"
+CURVES = ("think_rate", "reward", "correct", "length", "control_share")
+"""Metrics of RL that a record keeps step by step, with those by level of the first."""
+_DIGITS = 5
+
+
+class Task(NamedTuple):
+    """One stage of one variant's pipeline."""
+
+    variant: str
+    seed: int
+    stage: str
+
+    def __str__(self) -> str:
+        return f"{self.variant}, seed {self.seed}, {self.stage}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The grids of `evidence.yaml`."""
+
+    profile: str
+    grids: dict[str, dict[str, Any]]
+
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """Overrides of every variant that some grid has; `repetitions` and `arms` included."""
+        found: dict[str, dict[str, Any]] = {}
+        for grid in self.grids.values():
+            for name, overrides in grid["variants"].items():
+                slug = _slug(name, overrides)
+                mine = found.setdefault(slug, {**overrides, "rl.arms": [], "rl.repetitions": 1})
+                mine["rl.arms"] = [*mine["rl.arms"], *(a for a in grid["arms"] if a not in mine["rl.arms"])]
+                mine["rl.repetitions"] = max(mine["rl.repetitions"], grid.get("repetitions", 3))
+        return found
+
+    def tasks(self) -> list[Task]:
+        """Every evaluation that the grids ask for, in their order, without repetitions."""
+        found: dict[Task, None] = {}
+        for grid in self.grids.values():
+            for name, overrides in grid["variants"].items():
+                for seed in range(grid.get("pipeline_seeds", 1)):
+                    runs = [rl_stage(a, k) for k in range(grid.get("repetitions", 3)) for a in grid["arms"]]
+                    for stage in ["sft", *runs]:
+                        found[Task(_slug(name, overrides), seed, f"eval-{stage}")] = None
+        return list(found)
+
+
+def read_plan() -> Plan:
+    """The plan that comes with the package."""
+    return Plan(**yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")))
+
+
+def _slug(name: str, overrides: Mapping[str, Any]) -> str:
+    """The name of a variant's folder; the sampling of the evaluation makes it another one."""
+    samples = overrides.get("evaluation.samples")
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") + (f"-x{samples}" if samples else "")
+
+
+@dataclass
+class Grid:
+    """The runs of a plan under `folder`, several at a time."""
+
+    plan: Plan
+    folder: Path
+    workers: int
+    only: str = "*"
+    """Pattern of the variants to run."""
+    runners: dict[tuple[str, int], Runner] = field(default_factory=dict)
+
+    def runner(self, task: Task) -> Runner:
+        """The pipeline of the task's variant and seed."""
+        place = task.variant, task.seed
+        if place not in self.runners:
+            overrides = self.plan.variants[task.variant]
+            folder = self.folder / task.variant
+            self.runners[place] = pipeline(self.plan.profile, task.seed, overrides, folder)
+        return self.runners[place]
+
+    def tasks(self) -> list[Task]:
+        """All that has to be done, inputs before what needs them."""
+        found: dict[Task, None] = {}
+
+        def add(task: Task):
+            for upstream in self.runner(task).stages[task.stage].inputs:
+                add(task._replace(stage=upstream))
+            found[task] = None
+
+        for task in self.plan.tasks():
+            if fnmatch.fnmatch(task.variant, self.only):
+                add(task)
+        return list(found)
+
+    def run(self):
+        """Do all tasks. Raises StageError when one fails; what is finished is kept."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tasks = self.tasks()
+        done = {task: self._key(task) for task in tasks if self.runner(task).is_done(task.stage)}
+        waiting = [task for task in tasks if task not in done]
+        running: dict[Task, subprocess.Popen] = {}
+        seconds: dict[str, list[float]] = {}
+        _say(f"{len(done)} of {len(tasks)} stages are done")
+        try:
+            while waiting or running:
+                if len(running) < self.workers:
+                    self._go_on(waiting, running, done)
+                time.sleep(0.5)
+                for task in [task for task, process in running.items() if process.poll() is not None]:
+                    self.runner(task).check_exit(task.stage, running.pop(task).returncode)
+                    done[task] = self._key(task)
+                    took = self.runner(task).manifest(task.stage)["seconds"]
+                    seconds.setdefault(_kind(task), []).append(took)
+                    left = _left(waiting, list(running), seconds) / self.workers
+                    _say(f"[{len(done)}/{len(tasks)}] {task}: {took:.0f} s; at most {left / 60:.0f} min left")
+        finally:
+            for process in running.values():
+                process.terminate()
+            for process in running.values():
+                process.wait()
+
+    def _go_on(self, waiting: list[Task], running: dict[Task, subprocess.Popen], done: dict[Task, str]):
+        """Link or start what can be: its inputs are done, and nobody else is at the same thing."""
+        known = {key: task for task, key in done.items()}
+        busy = {self._key(task) for task in running}
+        for task in list(waiting):
+            inputs = self.runner(task).stages[task.stage].inputs
+            if not all(task._replace(stage=name) in done for name in inputs):
+                continue
+            key = self._key(task)
+            if key in known:
+                self._link(known[key], task)
+                done[task] = key
+            elif key not in busy and len(running) < self.workers:
+                running[task] = self.runner(task).start(task.stage)
+                busy.add(key)
+            else:
+                continue
+            waiting.remove(task)
+
+    def _key(self, task: Task) -> str:
+        return self.runner(task).key(task.stage)
+
+    def _link(self, source: Task, task: Task):
+        """Give the task the source's folder; the files are shared, since nobody changes them."""
+        target = self.runner(task).folder(task.stage)
+        partial = target.with_name(f".linking-{target.name}")
+        for folder in (partial, target):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.runner(source).folder(source.stage), partial, copy_function=os.link)
+        partial.rename(target)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A record of every finished evaluation, and of the training that it evaluates."""
+        for task in self.plan.tasks():
+            runner = self.runner(task)
+            if fnmatch.fnmatch(task.variant, self.only) and runner.is_done(task.stage):
+                yield self._row(task, runner)
+
+    def _row(self, task: Task, runner: Runner) -> dict[str, Any]:
+        trained = task.stage.removeprefix("eval-")
+        evaluation, training = (runner.manifest(name) for name in (task.stage, trained))
+        overrides = {k: v for k, v in self.plan.variants[task.variant].items() if k not in _CONSTANT}
+        row = {
+            "variant": task.variant,
+            "overrides": overrides,
+            "pipeline_seed": task.seed,
+            "stage": trained,
+            "metrics": evaluation["metrics"],
+            "command": f"python -m thinkless.evidence run --only '{task.variant}'",
+            "training_seconds": training["seconds"],
+            "training_cpu_seconds": training["cpu_seconds"],
+            **{name: training[name] for name in ("commit", "finished", "hardware", "versions")},
+        }
+        if trained.startswith("rl-"):
+            metrics = [m for m in read_metrics(runner.folder(trained)) if "reward" in m]
+            names = [n for n in metrics[0] if n in CURVES or n.startswith("think_rate/")]
+            row["curves"] = {name: [m.get(name) for m in metrics] for name in names}
+        return _rounded(row)
+
+    def questions(self) -> pd.DataFrame:
+        """What each mode is worth on each question, of every finished evaluation with repeated answers."""
+        tables = []
+        for task in self.plan.tasks():
+            runner = self.runner(task)
+            if runner.profile.evaluation.samples > 1 and runner.is_done(task.stage):
+                report = load_report(runner.folder(task.stage) / "answers.jsonl", runner.profile.rl.gamma)
+                table = by_question(report).round(_DIGITS).reset_index()
+                table.insert(0, "stage", task.stage.removeprefix("eval-"))
+                table.insert(0, "pipeline_seed", task.seed)
+                tables.append(table)
+        return pd.concat(tables) if tables else pd.DataFrame()
+
+
+_CONSTANT = ("rl.arms", "rl.repetitions", "evaluation.samples")  # which runs there are, not what they are
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, _DIGITS)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def _kind(task: Task) -> str:
+    """What a task is like, for a guess of its time: RL runs take alike, and so do evaluations."""
+    return task.stage.partition("-")[0] + ("-x" if "-x" in task.variant else "")
+
+
+def _left(waiting: list[Task], running: list[Task], seconds: Mapping[str, list[float]]) -> float:
+    """Seconds of work left, if every stage takes as long as its like on average; links cost nothing."""
+    known = [took for kind in seconds.values() for took in kind]
+
+    def guess(task: Task) -> float:
+        like = seconds.get(_kind(task), known)
+        return sum(like) / len(like)
+
+    return sum(map(guess, waiting)) + sum(map(guess, running)) / 2
+
+
+def _say(line: str):
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+def read_records(folder: Path | None = None) -> list[dict[str, Any]]:
+    """The rows of `results/evidence.jsonl`. Raises StageError if there is none: run `make evidence`."""
+    path = (folder or Path(__file__).parents[1] / "results") / RECORDS
+    if not path.exists():
+        raise StageError(f"{path} is missing: run `make evidence`")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
+    """Write the rows of what is finished; returns how many results are as recorded before, and which are not."""
+    order = {task: number for number, task in enumerate(grid.plan.tasks())}
+    before = {_place(row): row for row in (read_records(folder) if (folder / RECORDS).exists() else [])}
+    fresh = {_place(row): row for row in grid.rows()}
+    again = [place for place in fresh if place in before]
+    same = [place for place in again if _result(fresh[place]) == _result(before[place])]
+    rows = {place: row for place, row in {**before, **fresh}.items() if place in order}
+    text = "".join(json.dumps(rows[place]) + "\n" for place in sorted(rows, key=order.__getitem__))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORDS).write_text(text, encoding="utf-8")
+    if len(questions := grid.questions()):
+        questions.to_csv(folder / QUESTIONS, index=False, lineterminator="\n")
+    return len(same), [str(place) for place in again if place not in same]
+
+
+def _place(row: Mapping[str, Any]) -> Task:
+    return Task(row["variant"], row["pipeline_seed"], f"eval-{row['stage']}")
+
+
+def _result(row: Mapping[str, Any]) -> Any:
+    return row["metrics"], row.get("curves")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the grids, or record what they have found; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m thinkless.evidence")
+    parser.add_argument("command", choices=["run", "record"], help="`run` records too, at its end")
+    parser.add_argument("--only", default="*", help="variants that match this pattern, such as 'alpha*'")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/evidence"))
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes at a time, one core each"
+    )
+    options = parser.parse_args(arguments)
+    grid = Grid(read_plan(), options.runs_dir, options.workers, options.only)
+    try:
+        if options.command == "run":
+            grid.run()
+        same, changed = record(grid, options.results)
+    except StageError as error:
+        return fail(error)
+    _say(f"recorded in {options.results}: {same} results as before, {len(changed)} changed")
+    for place in changed:
+        print(f"  changed: {place}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

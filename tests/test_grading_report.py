@@ -108,6 +108,8 @@ RIGHT_ALL_THE_SAME = {
     # the unit does not count, so neither does its exponent
     *((f"864 \\mbox{{ inches}}^{n}", r"864 \mbox{ inches}^2") for n in (1, 3, 5, 21)),
     *((f"15\\mbox{{ cm}}^{n}", r"15\mbox{ cm}^2") for n in (1, 3, 5, 21)),
+    # the name in front of a set does not count, only the set
+    (r"t \in [-2,7]", r"x \in [-2,7]"),
     # square brackets around a point that can be no interval
     ("[15,-29]", "(15,-29)"),
     ("[8,-2]", "(8,-2)"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkless.calibration import calibration_error, need, no_worse, ranking, reliability
+from thinkless.calibration import calibration_error, need, no_worse, no_worse_paid, ranking, reliability
 
 
 def table(probability, short, think, chosen=None):
@@ -31,7 +31,7 @@ def test_a_perfect_order_and_its_reverse():
 
 
 def test_a_need_of_one_half_counts_for_both_sides():
-    """Positives: weight 1 at .9 and 1/2 at .5; negatives: 1/2 at .5 and 1 at .7. Pairs won: 1.5, tied: .25."""
+    """Positives: weight 1 at .9, 1/2 at .5; negatives: 1/2 at .5, 1 at .7. Pairs won: 1.5, tied: .25."""
     frame = table([0.9, 0.5, 0.7], [0, 0.5, 1], [1, 1, 1])
     assert ranking(frame)["auroc"] == pytest.approx((1 * 1.5 + 0.5 * 0.5 * 0.5) / (1.5 * 1.5))
 
@@ -57,6 +57,7 @@ def test_reliability_and_error_by_hand():
 
 
 def test_no_worse_by_hand():
-    """Short better, think better, equal; chosen think by all, by half, by none."""
-    frame = table([0.5] * 3, [1, 0, 0.75], [1, 1, 1], chosen=[1, 0.5, 0])
-    assert no_worse(frame) == pytest.approx((0 + 0.5 + 1) / 3)
+    """Short pays, think pays, both are right three times in four; chosen think by all, by half, by none."""
+    frame = table([0.5] * 3, [1, 0, 0.75], [1, 1, 0.75], chosen=[1, 0.5, 0])
+    assert no_worse(frame) == pytest.approx((1 + 0.5 + 1) / 3)
+    assert no_worse_paid(frame) == pytest.approx((0 + 0.5 + 1) / 3)

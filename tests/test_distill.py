@@ -146,7 +146,9 @@ def test_another_balance_leaves_out_rows_of_the_rarer_mode(think_share, pairs):
     thinks = sum(completion.startswith("<think>") for completion in rows["completion"])
     assert max(thinks, len(rows) - thinks) == len(many)  # of the other mode every row is there
     assert thinks / len(rows) == pytest.approx(think_share, abs=0.03)
-    assert list(sft_rows(many, think_share, seed=1)) == list(rows) != list(sft_rows(many, think_share, seed=2))
+    assert (
+        list(sft_rows(many, think_share, seed=1)) == list(rows) != list(sft_rows(many, think_share, seed=2))
+    )
 
 
 def test_the_seed_decides_the_answers(teachers):

@@ -6,19 +6,32 @@ Run: python -m pytest tests/test_routers.py
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import both_ways, learn
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkless.evaluation import Report
-from thinkless.rewards import reward
+from thinkless.evaluation import Report, evaluate
 from thinkless.modes import Mode
-from thinkless.routers import by_question, compare, fit_router, outcomes, routers
+from thinkless.rewards import reward
+from thinkless.routers import (
+    area,
+    by_question,
+    compare,
+    dial,
+    frontier,
+    outcomes,
+    outside_router,
+    pays,
+    routers,
+    tilted,
+)
 
 GAMMA = 0.5
 
 
 def report(*questions):
-    """Questions as (prompt, level, P(think), free modes, short right or wrong ..., think right or wrong ...)."""
+    """Questions as (prompt, level, P(think), free modes, short answers right or wrong, worked ones)."""
     rows = []
     for number, (prompt, level, probability, free, short, think) in enumerate(questions):
         right = {"short": short, "think": think}
@@ -36,6 +49,7 @@ def report(*questions):
                     "tokens": 10 if mode == "think" else 2,
                     "reward": reward(Mode.THINK if mode == "think" else Mode.SHORT, bool(correct), GAMMA),
                     "think_probability": probability,
+                    "fault": "thinks_in_short" if mode == "short" and prompt == "1+2+4=" else None,
                 }
             )
     return Report(pd.DataFrame(rows), GAMMA)
@@ -56,28 +70,23 @@ def test_a_table_by_hand():
     assert list(TABLE["accuracy_short"]) == [1, 0.5, 0, 0.5]
     assert list(TABLE["reward_think"]) == [0.5, 0.5, 0.5, -0.25]
     assert list(TABLE["tokens_think"]) == [10] * 4
+    assert list(TABLE["hacked"]) == [0, 0, 0, 0.5]
 
 
 def test_outcomes_by_hand():
     found = outcomes(TABLE, np.array([1.0, 0.0, 0.5, 0.0]))
     assert list(found["accuracy"]) == [1, 0.5, 0.5, 0.5]
     assert list(found["tokens"]) == [10, 2, 6, 2]
-    # by level, short is worth 1/2 at level 1 (think 1/2: a tie goes to short), think 1/8 at level 2 (short -1/2)
+    # by level: short is worth 1/2 at level 1, and so is think; think 1/8 at level 2, and short -1/2
     assert list(found["regret"]) == [0.5, 0, 0.75, -0.25]
 
 
 def test_routers_by_hand():
-    found = routers(TABLE, learned=pd.Series([0.1, 0.6, 0.7, 0.2]), temperature=1.0)
+    found = routers(TABLE, np.array([0.1, 0.6, 0.7, 0.2]))
     assert list(found["random, same rate"]) == [0.5] * 4
-    assert list(found["learned, outside"]) == [0, 1, 1, 0]
-    assert found["model, expected"] == pytest.approx(TABLE["probability"].to_numpy())
+    assert list(found["outside the model"]) == [0, 1, 1, 0]
     assert list(found["oracle by level"]) == [0, 0, 1, 1]
     assert list(found["oracle by question"]) == [0, 1, 1, 0]
-
-
-def test_temperature_sharpens():
-    sharp = routers(TABLE, temperature=0.5)["model, expected"]
-    assert sharp[0] == pytest.approx(0.2**2 / (0.2**2 + 0.8**2))
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
@@ -101,13 +110,75 @@ def test_intervals_hold_the_mean_and_shrink_with_more_questions():
     assert width[1]["always short"] < width[0]["always short"] / 3
 
 
-def test_a_router_outside_learns_what_questions_show_and_nothing_else():
-    short = ["1+2=", "3+4=", "5+1=", "2*2="] * 5
-    long = ["1+2*3-4=", "5+1-2*2=", "3*3+1+1="] * 5
-    table = pd.DataFrame({"prompt": [*short, *long]})
+def test_thinking_pays_by_the_rule_of_the_reward():
+    table = pd.DataFrame({"accuracy_short": [0.7, 0.75, 0.35], "accuracy_think": [1.0, 1.0, 0.4]})
+    assert list(pays(table, gamma=0.5)) == [True, False, False]
+
+
+def world(needs_thought=lambda level: level > 1):
+    """Sixty questions of two levels, short answers right where no thought is needed."""
+    table = pd.DataFrame({"prompt": [f"{a}+{b}=" for a in range(5) for b in range(6)]})
+    long = pd.DataFrame({"prompt": [f"{a}+{b}*2-1=" for a in range(5) for b in range(6)]})
+    table = pd.concat([table.assign(level=1), long.assign(level=2)], ignore_index=True)
     table["accuracy_think"] = 1.0
-    table["accuracy_short"] = [1.0] * len(short) + [0.2] * len(long)
-    thinks = fit_router(table, GAMMA)(pd.Series(["7+7=", "6-5+4*3="], index=[4, 9]))
-    assert thinks[4] < 0.5 < thinks[9]
-    with pytest.raises(ValueError, match="thinking pays on 0% of 20 questions"):
-        fit_router(table[:20], GAMMA)
+    table["accuracy_short"] = [0.0 if needs_thought(level) else 1.0 for level in table["level"]]
+    table["tokens_short"], table["tokens_think"] = 2.0, 10.0
+    return table
+
+
+def test_a_router_outside_learns_what_questions_show_and_nothing_else():
+    table = world()
+    thinks = outside_router(table, GAMMA)
+    assert (thinks[table["level"] == 1] < 0.5).all()
+    assert (thinks[table["level"] == 2] > 0.5).all()
+    shuffled = table.assign(accuracy_short=np.random.default_rng(0).permutation(table["accuracy_short"]))
+    guesses = (outside_router(shuffled, GAMMA) > 0.5) == pays(shuffled, GAMMA)
+    assert guesses.mean() < 0.75
+    with pytest.raises(ValueError, match="thinking pays on 0 of 60 questions"):
+        outside_router(world(lambda level: False), GAMMA)
+
+
+def test_tilting_by_hand():
+    half = np.array([0.5])
+    assert tilted(half, 1.0, temperature=0.5) == pytest.approx(1 / (1 + np.exp(-2)))
+    assert tilted(np.array([0.2]), 0.0, temperature=0.5) == pytest.approx(0.2**2 / (0.2**2 + 0.8**2))
+    assert list(tilted(np.array([0.0, 0.04, 0.06, 0.96, 1.0]), 0.0, 1.0, top_p=0.95)) == [
+        0,
+        0,
+        pytest.approx(0.06),
+        1,
+        1,
+    ]
+
+
+def test_the_dial_is_what_sampling_with_a_bias_does(tokenizer):
+    """The expected think rate under a bias against that of a real generator."""
+    generator = learn(tokenizer, both_ways())
+    problems = Dataset.from_list(
+        [{"prompt": f"{q}=", "answer": a, "level": 1} for q, a in (("3+5", "8"), ("9-4", "5"))]
+    )
+    settings = {"max_tokens": 40, "gamma": GAMMA, "temperature": 0.6, "top_p": 0.95, "samples": 400}
+    table = by_question(evaluate(generator, problems, **settings))
+    for bias in (-0.5, 0.0, 0.4):
+        expected = dial(table, [bias], temperature=0.6, top_p=0.95)["think rate"][bias]
+        free = evaluate(generator, problems, **settings, mode_bias=bias, settings=["free"]).answers
+        assert (free["mode"] == "think").mean() == pytest.approx(expected, abs=0.06)
+        assert 0.05 < expected < 0.95
+
+
+def test_the_dial_goes_from_always_short_to_always_think():
+    ends = dial(TABLE, [-100, 100], temperature=1.0)
+    assert list(ends["think rate"]) == pytest.approx([0, 1])
+    both = compare(TABLE, routers(TABLE))["accuracy", "mean"]
+    assert list(ends["accuracy"]) == pytest.approx([both["always short"], both["always think"]])
+
+
+def test_a_frontier_by_hand():
+    table = world()[25:35]  # five short questions, five long ones
+    perfect = frontier(table, np.where(table["level"] == 2, 0.9, 0.1))
+    assert list(perfect["tokens"]) == [2, 6, 10]
+    assert list(perfect["accuracy"]) == [0.5, 1, 1]
+    assert area(perfect) == pytest.approx((0.75 + 1) / 2)
+    blind = frontier(table, np.full(10, 0.3))
+    assert list(blind["accuracy"]) == [0.5, 1]
+    assert area(blind) == pytest.approx(0.75)

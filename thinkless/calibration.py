@@ -1,14 +1,16 @@
 """Is P(think) calibrated? It is one softmax, so it can be held against what thinking was worth.
 
-A question *needs* thinking if its short answer fails and its worked answer succeeds. Both are chances, estimated
-from repeated forced samples (`routers.by_question`); the answers are drawn independently, so the need of a
-question is a chance too, (1 - accuracy_short) * accuracy_think, and every measure here takes it as a weight
-instead of rounding it to a label.
+A question *needs* thinking if its short answer fails and its worked answer succeeds. Both are chances,
+estimated from repeated forced samples (`routers.by_question`); the answers are drawn independently, so
+the need of a question is a chance too, (1 - accuracy_short) * accuracy_think, and every measure here
+takes it as a weight instead of rounding it to a label.
 """
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
+
+from thinkless.routers import gain
 
 
 def need(table: pd.DataFrame) -> pd.Series:
@@ -17,7 +19,7 @@ def need(table: pd.DataFrame) -> pd.Series:
 
 
 def ranking(table: pd.DataFrame) -> dict[str, float]:
-    """`auroc` and `average_precision` of P(think) against need; NaN where no question, or every one, needs it.
+    """`auroc` and `average_precision` of P(think) against need; NaN where no question, or each, needs it.
 
     Each question counts as a positive with weight need and as a negative with weight 1 - need.
     """
@@ -48,7 +50,13 @@ def calibration_error(table: pd.DataFrame, bins: int = 10) -> float:
 
 
 def no_worse(table: pd.DataFrame) -> float:
-    """Share of free answers whose mode earns, in the mean of its forced samples, no less than the other."""
-    gain = table["reward_think"] - table["reward_short"]
+    """Share of free answers whose mode is right, over its forced samples, at least as often as the other."""
+    ahead = table["accuracy_think"] - table["accuracy_short"]
     chosen = table["chosen"]
-    return float((chosen * (gain >= 0) + (1 - chosen) * (gain <= 0)).mean())
+    return float((chosen * (ahead >= 0) + (1 - chosen) * (ahead <= 0)).mean())
+
+
+def no_worse_paid(table: pd.DataFrame) -> float:
+    """The same by mean reward, in which a worked answer costs gamma."""
+    chosen = table["chosen"]
+    return float((chosen * (gain(table) >= 0) + (1 - chosen) * (gain(table) <= 0)).mean())

@@ -1,11 +1,11 @@
 """Grids of runs: ``python -m thinkless.evidence run``, and the records that the chapters draw from.
 
 `evidence.yaml` says which runs there are. Every variant of the profile has a folder of its own under
-``runs/evidence/``, with a pipeline like any other. A stage that another variant has already computed, from the
-same settings, seed and inputs, is linked and not run again. Kill it anywhere and call it again.
+``runs/evidence/``, with a pipeline like any other. A stage that another variant has already computed, from
+the same settings, seed and inputs, is linked and not run again. Kill it anywhere and call it again.
 
-Each finished stage becomes one row of `results/evidence.jsonl`, in the order of the grids; rows of the records
-that this call has not computed stay as they are.
+Each finished evaluation becomes one row of `results/evidence.jsonl`, in the order of the grids; rows of the
+records that this call has not computed stay as they are.
 """
 
 import argparse
@@ -217,7 +217,7 @@ class Grid:
             runner = self.runner(task)
             if runner.profile.evaluation.samples > 1 and runner.is_done(task.stage):
                 report = load_report(runner.folder(task.stage) / "answers.jsonl", runner.profile.rl.gamma)
-                table = by_question(report).round(_DIGITS).reset_index()
+                table = by_question(report).reset_index()
                 table.insert(0, "stage", task.stage.removeprefix("eval-"))
                 table.insert(0, "pipeline_seed", task.seed)
                 tables.append(table)
@@ -264,7 +264,7 @@ def read_records(folder: Path | None = None) -> list[dict[str, Any]]:
 
 
 def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
-    """Write the rows of what is finished; returns how many results are as recorded before, and which are not."""
+    """Write the rows of what is finished; returns how many of them are as they were, and which are not."""
     order = {task: number for number, task in enumerate(grid.plan.tasks())}
     before = {_place(row): row for row in (read_records(folder) if (folder / RECORDS).exists() else [])}
     fresh = {_place(row): row for row in grid.rows()}
@@ -275,7 +275,7 @@ def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORDS).write_text(text, encoding="utf-8")
     if len(questions := grid.questions()):
-        questions.to_csv(folder / QUESTIONS, index=False, lineterminator="\n")
+        questions.to_csv(folder / QUESTIONS, index=False, lineterminator="\n", float_format="%.9g")
     return len(same), [str(place) for place in again if place not in same]
 
 

@@ -116,10 +116,13 @@ def test_summary_by_hand(report):
             "faults": 0.2,
         }
     )
-    assert set(by_level) == {"think_rate_by_level", "accuracy_short_by_level", "accuracy_think_by_level"}
+    modes = [f"{figure}_{mode}_by_level" for figure in ("accuracy", "tokens") for mode in ("short", "think")]
+    assert set(by_level) == {"think_rate_by_level", *modes}
     assert by_level["think_rate_by_level"] == pytest.approx({"1": 1 / 2, "2": 1 / 3})
     assert by_level["accuracy_short_by_level"] == pytest.approx({"1": 1, "2": 1 / 3})
     assert by_level["accuracy_think_by_level"] == pytest.approx({"1": 1, "2": 2 / 3})
+    assert by_level["tokens_short_by_level"] == {"1": 3, "2": 4}
+    assert by_level["tokens_think_by_level"] == {"1": 10, "2": 20}
     json.dumps(report.summary())  # plain numbers only: it goes into a manifest
 
 

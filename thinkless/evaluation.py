@@ -132,8 +132,6 @@ class Report:
             "accuracy_think_by_level": {str(k): float(v) for k, v in levels["correct (think)"].items()},
             "tokens_short_by_level": {str(k): float(v) for k, v in levels["tokens (short)"].items()},
             "tokens_think_by_level": {str(k): float(v) for k, v in levels["tokens (think)"].items()},
-            "tokens_short_by_level": {str(k): float(v) for k, v in levels["tokens (short)"].items()},
-            "tokens_think_by_level": {str(k): float(v) for k, v in levels["tokens (think)"].items()},
             "accuracy_always_think": float(routers.loc["always think", "accuracy"]),
             "accuracy_always_short": float(routers.loc["always short", "accuracy"]),
             "tokens": float(routers.loc["model", "tokens"]),

@@ -79,9 +79,10 @@ class Plan:
         return list(found)
 
 
-def read_plan() -> Plan:
-    """The plan that comes with the package."""
-    return Plan(**yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")))
+def read_plan(path: Path | None = None) -> Plan:
+    """The plan in a file, or the one that comes with the package."""
+    path = path or Path(__file__).with_suffix(".yaml")
+    return Plan(**yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def _slug(name: str, overrides: Mapping[str, Any]) -> str:
@@ -291,6 +292,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the grids, or record what they have found; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m thinkless.evidence")
     parser.add_argument("command", choices=["run", "record"], help="`run` records too, at its end")
+    parser.add_argument("--plan", type=Path, help="grids of your own; by default the package's evidence.yaml")
     parser.add_argument("--only", default="*", help="variants that match this pattern, such as 'alpha*'")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/evidence"))
     parser.add_argument("--results", type=Path, default=Path("results"))
@@ -298,7 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--workers", type=int, default=os.cpu_count(), help="processes at a time, one core each"
     )
     options = parser.parse_args(arguments)
-    grid = Grid(read_plan(), options.runs_dir, options.workers, options.only)
+    grid = Grid(read_plan(options.plan), options.runs_dir, options.workers, options.only)
     try:
         if options.command == "run":
             grid.run()

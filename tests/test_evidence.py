@@ -1,0 +1,182 @@
+"""Grids of runs: nothing is run twice, a killed grid goes on, and records say what changed.
+
+Run: python -m pytest tests/test_evidence.py
+
+Real runs of the smoke profile, as processes.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from thinkless.evidence import Grid, Plan, Task, main, read_plan, read_records, record
+from thinkless.records import StageError
+from thinkless.stages import MANIFEST
+
+PLAN = {
+    "profile": "smoke",
+    "grids": {
+        "questions": {
+            "pipeline_seeds": 1,
+            "repetitions": 1,
+            "arms": ["degrpo"],
+            "variants": {"as it is": {"evaluation.samples": 2}},
+        },
+        "alpha": {
+            "repetitions": 1,
+            "arms": ["degrpo"],
+            "variants": {"as it is": {}, "alpha 2": {"rl.alpha": 2.0}},
+        },
+        "again": {"repetitions": 1, "arms": ["grpo"], "variants": {"as it is": {}}},
+    },
+}
+
+
+def test_the_packages_plan_is_possible():
+    """Every variant is a profile, and every task one of its stages."""
+    plan = read_plan()
+    grid = Grid(plan, Path("nowhere"), 1)
+    tasks = plan.tasks()
+    assert len(set(tasks)) == len(tasks)
+    for task in tasks:
+        assert task.stage in grid.runner(task).stages
+    assert set(plan.variants) == {task.variant for task in tasks}
+
+
+def test_a_variant_has_the_arms_and_seeds_of_all_its_grids():
+    plan = Plan(**PLAN)
+    assert plan.variants["as-it-is"] == {"rl.arms": ["degrpo", "grpo"], "rl.repetitions": 1}
+    assert plan.variants["as-it-is-x2"]["evaluation.samples"] == 2
+    assert [str(task) for task in plan.tasks()] == [
+        "as-it-is-x2, seed 0, eval-sft",
+        "as-it-is-x2, seed 0, eval-rl-degrpo-0",
+        "as-it-is, seed 0, eval-sft",
+        "as-it-is, seed 0, eval-rl-degrpo-0",
+        "alpha-2, seed 0, eval-sft",
+        "alpha-2, seed 0, eval-rl-degrpo-0",
+        "as-it-is, seed 0, eval-rl-grpo-0",
+    ]
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """The plan as a file, run by a process that is killed when something is under way, then to its end."""
+    folder = tmp_path_factory.mktemp("evidence")
+    (folder / "plan.yaml").write_text(yaml.safe_dump(PLAN, sort_keys=False))
+    command = [sys.executable, "-m", "thinkless.evidence", "run", "--plan", "plan.yaml", "--workers", "2"]
+    first = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
+    runs = folder / "runs" / "evidence"
+    while not list(runs.glob("*/smoke/seed0/rl-degrpo-0/begun.json")):
+        assert first.poll() is None
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not (folder / "results").exists()
+    second = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return folder, second.stdout
+
+
+def test_a_killed_grid_goes_on(grid):
+    """The second call begins with what the first had finished, and counts to the end."""
+    folder, output = grid
+    first, *_, last = output.splitlines()
+    done = int(first.split()[1])
+    assert 0 < done < 20
+    assert "of 20 stages are done" in first
+    assert last.endswith("recorded in results: 0 results as before, 0 changed")
+    rows = read_records(folder / "results")
+    assert [(row["variant"], row["stage"]) for row in rows] == [
+        ("as-it-is-x2", "sft"),
+        ("as-it-is-x2", "rl-degrpo-0"),
+        ("as-it-is", "sft"),
+        ("as-it-is", "rl-degrpo-0"),
+        ("alpha-2", "sft"),
+        ("alpha-2", "rl-degrpo-0"),
+        ("as-it-is", "rl-grpo-0"),
+    ]
+    assert rows[5]["overrides"] == {"rl.alpha": 2.0}
+    steps = len(rows[5]["curves"]["think_rate"])
+    assert steps == read_grid(folder).runner(Task("alpha-2", 0, "sft")).profile.rl.steps
+
+
+def read_grid(folder, only="*"):
+    return Grid(read_plan(folder / "plan.yaml"), folder / "runs" / "evidence", 2, only)
+
+
+def test_what_is_the_same_is_run_once(grid):
+    folder, _ = grid
+    runs = folder / "runs" / "evidence"
+
+    def seed0(variant):
+        return runs / variant / "smoke" / "seed0"
+
+    for stage in ("base", "distill", "sft", "eval-sft"):
+        one, other = (seed0(variant) / stage / MANIFEST for variant in ("as-it-is", "alpha-2"))
+        assert one.samefile(other)
+    one, other = (seed0(v) / "rl-degrpo-0" / MANIFEST for v in ("as-it-is", "as-it-is-x2"))
+    assert one.samefile(other)
+    keys = [
+        json.loads((seed0(v) / "rl-degrpo-0" / MANIFEST).read_text())["key"] for v in ("as-it-is", "alpha-2")
+    ]
+    assert keys[0] != keys[1]
+
+
+def test_a_finished_grid_runs_nothing_and_finds_its_records_as_they_were(grid, capsys, monkeypatch):
+    folder, _ = grid
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("subprocess.Popen", None)
+    before = (folder / "results" / "evidence.jsonl").read_text()
+    assert main(["run", "--plan", "plan.yaml"]) == 0
+    output = capsys.readouterr().out
+    assert "20 of 20 stages are done" in output
+    assert "7 results as before, 0 changed" in output
+    assert (folder / "results" / "evidence.jsonl").read_text() == before
+
+
+def test_a_result_that_differs_is_named_and_others_stay(grid, tmp_path):
+    folder, _ = grid
+    rows = read_records(folder / "results")
+    rows[5]["metrics"]["accuracy"] += 0.01  # alpha 2 after RL
+    rows[3]["metrics"]["accuracy"] += 0.01  # as it is: not looked at
+    rows.append({**rows[0], "variant": "gone"})
+    (tmp_path / "evidence.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    same, changed = record(read_grid(folder, "alpha*"), tmp_path)
+    assert (same, changed) == (1, ["alpha-2, seed 0, eval-rl-degrpo-0"])
+    after = read_records(tmp_path)
+    assert len(after) == 7
+    assert after[3] == rows[3]
+    assert after[5] == read_records(folder / "results")[5]
+
+
+def test_the_table_of_questions(grid):
+    folder, _ = grid
+    table = pd.read_csv(folder / "results" / "evidence_questions.csv")
+    assert set(table["stage"]) == {"sft", "rl-degrpo-0"}
+    profile = read_grid(folder).runner(Task("as-it-is-x2", 0, "sft")).profile
+    assert len(table) == 2 * profile.problems.levels * profile.problems.held_out_per_level
+    assert table["probability"].between(0, 1).all()
+    assert set(table["accuracy_short"]) <= {0.0, 0.5, 1.0}
+
+
+def test_a_stage_that_fails_is_named_and_the_rest_is_kept(grid, tmp_path, capsys):
+    plan = {"profile": "smoke", "grids": {"bad": {**PLAN["grids"]["again"], "variants": {"bad": {}}}}}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    blocked = tmp_path / "runs" / "bad" / "smoke" / "seed0"
+    blocked.mkdir(parents=True)
+    (blocked / ".distill.lock").mkdir()
+    assert main(["run", "--plan", str(tmp_path / "plan.yaml"), "--runs-dir", str(tmp_path / "runs")]) == 1
+    assert "stage distill ended with exit code 1" in capsys.readouterr().err
+    assert (blocked / "base" / MANIFEST).exists()
+
+
+def test_no_records_say_how_to_make_them(tmp_path):
+    with pytest.raises(StageError, match="run `make evidence`"):
+        read_records(tmp_path)

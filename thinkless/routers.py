@@ -143,6 +143,12 @@ def frontier(table: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(columns)[np.concatenate([[True], last_of_score])].reset_index(drop=True)
 
 
+def value_of_thinking(table: pd.DataFrame) -> pd.Series:
+    """Accuracy gained per token spent on thinking, per question: the order in which an oracle spends them."""
+    extra = (table["tokens_think"] - table["tokens_short"]).clip(lower=1)
+    return (table["accuracy_think"] - table["accuracy_short"]) / extra
+
+
 def area(curve: pd.DataFrame) -> float:
     """Mean accuracy along a curve from always short to always think, over tokens."""
     tokens, accuracy = curve["tokens"].to_numpy(), curve["accuracy"].to_numpy()

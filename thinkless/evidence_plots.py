@@ -1,0 +1,140 @@
+"""Figures of the chapters on evidence, drawn from records."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from thinkless.calibration import reliability
+from thinkless.evaluation import t_interval
+from thinkless.plots import HEIGHT, LEVEL_COLORS, NEUTRAL, OBJECTIVE_COLORS, OBJECTIVE_NAMES
+
+
+def reliability_diagram(groups: Mapping[str, tuple[str, pd.DataFrame]], bins: int = 10) -> go.Figure:
+    """Mean need against mean P(think) in bins: {name: (colour, table)}; areas of marks follow the counts."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", name="calibrated", line={"color": NEUTRAL, "dash": "dot"}
+    )
+    for name, (color, table) in groups.items():
+        points = reliability(table, bins)
+        share = points["questions"] / points["questions"].sum()
+        figure.add_scatter(
+            x=points["probability"],
+            y=points["need"],
+            name=name,
+            mode="lines+markers",
+            line={"color": color, "width": 1},
+            marker={"color": color, "size": 6 + 30 * np.sqrt(share)},
+            hovertext=[f"{count} questions" for count in points["questions"]],
+        )
+    figure.update_layout(xaxis_title="P(think)", yaxis_title="need", height=HEIGHT + 40)
+    return figure
+
+
+def dial_figure(
+    curves: Mapping[str, tuple[str, pd.DataFrame]],
+    rates: pd.DataFrame,
+    at: pd.DataFrame,
+    trained: pd.DataFrame,
+) -> go.Figure:
+    """The tolerance dial: accuracy against tokens, and the think rate by level at the slider's bias.
+
+    `curves`: {name: (dash, columns tokens and accuracy)}; `rates`: think rate, biases by levels; `at`: tokens
+    and accuracy of the dial, one row per bias; `trained`: the same of models trained at several gamma.
+    """
+    figure = make_subplots(rows=2, row_heights=[0.68, 0.32], vertical_spacing=0.2)
+    colors = [NEUTRAL, OBJECTIVE_COLORS["degrpo"], "#8e44ad"]
+    for (name, (dash, curve)), color in zip(curves.items(), colors, strict=True):
+        line = {"color": color, "dash": dash}
+        figure.add_scatter(x=curve["tokens"], y=curve["accuracy"], mode="lines", name=name, line=line)
+    figure.add_scatter(
+        x=trained["tokens"],
+        y=trained["accuracy"],
+        mode="markers",
+        name="trained at γ",
+        hovertext=list(trained.index),
+        marker={"symbol": "diamond-open", "size": 10, "color": "#b8860b", "line": {"width": 2}},
+    )
+    zero = int(np.abs(at.index.to_numpy()).argmin())
+    point = at.iloc[zero]
+    figure.add_scatter(
+        x=[point["tokens"]],
+        y=[point["accuracy"]],
+        mode="markers",
+        name="slider",
+        marker={"size": 16, "color": OBJECTIVE_COLORS["degrpo"]},
+    )
+    labels = [f"level {level}" for level in rates.columns]
+    figure.add_bar(
+        x=labels,
+        y=rates.iloc[zero],
+        marker_color=list(LEVEL_COLORS[: len(labels)]),
+        showlegend=False,
+        row=2,
+        col=1,
+    )
+    steps = []
+    for bias in at.index:
+        moved = {
+            "x": [[at.loc[bias, "tokens"]], labels],
+            "y": [[at.loc[bias, "accuracy"]], list(rates.loc[bias])],
+        }
+        steps.append({"method": "restyle", "label": f"{bias:g}", "args": [moved, [4, 5]]})
+    slider = {"active": zero, "steps": steps, "currentvalue": {"prefix": "bias, nats: "}, "pad": {"t": 45}}
+    figure.update_xaxes(title_text="tokens per answer", row=1, col=1)
+    figure.update_yaxes(title_text="accuracy", row=1, col=1)
+    figure.update_yaxes(title_text="think rate", range=[0, 1.02], row=2, col=1)
+    figure.update_layout(sliders=[slider], height=HEIGHT + 260)
+    return figure
+
+
+def grid_dots(
+    values: Mapping[str, Mapping[str, Sequence[float]]], *, colors: Mapping[str, str], title: str
+) -> go.Figure:
+    """One dot per run and a line for each mean: {series: {setting: values over seeds}}."""
+    figure = go.Figure()
+    for series, settings in values.items():
+        x = [name for name, runs in settings.items() for _ in runs]
+        y = [value for runs in settings.values() for value in runs]
+        marker = {"color": colors[series], "size": 9, "opacity": 0.6}
+        figure.add_scatter(x=x, y=y, mode="markers", name=series, marker=marker)
+        means = [t_interval(list(runs))[0] for runs in settings.values()]
+        figure.add_scatter(
+            x=list(settings),
+            y=means,
+            mode="lines",
+            line={"color": colors[series], "width": 1},
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    figure.update_layout(yaxis_title=title, xaxis_type="category")
+    return figure
+
+
+def phase_diagram(regret: Mapping[str, pd.DataFrame], line: pd.DataFrame, *, x: str, y: str) -> go.Figure:
+    """Mean final regret by (y, x) for each objective, with the closed form's zero line.
+
+    `regret`: {objective: rows y by columns x, both numbers}; `line`: columns x and y.
+    """
+    names = [OBJECTIVE_NAMES[arm] for arm in regret]
+    figure = make_subplots(cols=len(regret), shared_yaxes=True, subplot_titles=names)
+    for column, table in enumerate(regret.values(), start=1):
+        figure.add_heatmap(
+            x=[f"{value:g}" for value in table.columns],
+            y=[f"{value:g}" for value in table.index],
+            z=table,
+            zmin=0,
+            zmax=1,
+            colorscale="Cividis_r",
+            text=table.round(2).astype(str),
+            texttemplate="%{text}",
+            showscale=column == 1,
+            row=1,
+            col=column,
+        )
+        figure.update_xaxes(title_text=x, row=1, col=column)
+    figure.update_yaxes(title_text=y, row=1, col=1)
+    return figure

@@ -3,6 +3,7 @@
 # make check-book   the tests of a built book, on what `make book` made
 # make train        every stage of PROFILE without the chapters, such as `make train PROFILE=h100x4`
 # make test-vllm    the tests on the real vLLM engine, on a CPU, in an environment of their own (2.7 GB)
+# make evidence     the grids of runs behind the chapters on evidence; kill it and call it again
 # make lab          the chapters in JupyterLab
 # make clean        remove what was built and run (the environment stays; `rm -r .venv*` removes it)
 
@@ -18,7 +19,7 @@ SMOKE   := _build/smoke
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
 
-.PHONY: book test test-vllm check-book train lab clean
+.PHONY: book test test-vllm check-book train evidence lab clean
 
 book: $(VENV)/ready
 	$(BIN)/python -m thinkless.book run --profile $(PROFILE) --seed $(SEED)
@@ -40,6 +41,9 @@ check-book: $(VENV)/ready
 
 train: $(VENV)/ready
 	$(BIN)/python -m thinkless train --profile $(PROFILE) --seed $(SEED)
+
+evidence: $(VENV)/ready
+	$(BIN)/python -m thinkless.evidence run
 
 test-vllm: $(VLLM)/ready
 	$(VLLM)/bin/python -m pytest tests/with_vllm

@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from thinkless.evidence import Grid, Plan, Task, main, read_plan, read_records, record
-from thinkless.records import StageError
+from thinkless.evidence import Grid, Plan, Task, main, read_plan, record
+from thinkless.findings import read_records
 from thinkless.stages import MANIFEST
 
 PLAN = {
@@ -175,8 +175,3 @@ def test_a_stage_that_fails_is_named_and_the_rest_is_kept(grid, tmp_path, capsys
     assert main(["run", "--plan", str(tmp_path / "plan.yaml"), "--runs-dir", str(tmp_path / "runs")]) == 1
     assert "stage distill ended with exit code 1" in capsys.readouterr().err
     assert (blocked / "base" / MANIFEST).exists()
-
-
-def test_no_records_say_how_to_make_them(tmp_path):
-    with pytest.raises(StageError, match="run `make evidence`"):
-        read_records(tmp_path)

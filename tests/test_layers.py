@@ -20,7 +20,7 @@ LAYERS = [
     {"grading", "problems.sets"},
     {"settings"},
     {"launching", "profiles"},
-    {"rewards", "generation.interface"},
+    {"rewards", "generation.interface", "findings"},
     {"generation.server", "generation.transformers", "generation.vllm"},
     {"generation"},
     {"collect"},
@@ -31,6 +31,7 @@ LAYERS = [
     {"planning.plan"},
     {"planning.text"},
     {"chat", "evidence", "export", "notebook", "plots", "published"},
+    {"evidence_plots"},
     {"__main__"},
     {"book"},
 ]

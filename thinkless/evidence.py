@@ -26,13 +26,12 @@ import pandas as pd
 import yaml
 
 from thinkless.evaluation import load_report
+from thinkless.findings import QUESTIONS, RECORDS, read_records
 from thinkless.pipeline import pipeline, rl_stage
 from thinkless.records import StageError, read_metrics
 from thinkless.routers import by_question
 from thinkless.stages import Runner, fail
 
-RESULTS = Path(__file__).parents[1] / "results"
-RECORDS, QUESTIONS = "evidence.jsonl", "evidence_questions.csv"
 CURVES = ("think_rate", "reward", "correct", "length", "control_share")
 """Metrics of RL that a record keeps step by step, with those by level of the first."""
 _DIGITS = 5
@@ -255,26 +254,6 @@ def _left(waiting: list[Task], running: list[Task], seconds: Mapping[str, list[f
 
 def _say(line: str):
     print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
-
-
-def read_records(folder: Path | None = None) -> list[dict[str, Any]]:
-    """The rows of `results/evidence.jsonl`. Raises StageError if there is none: run `make evidence`."""
-    path = (folder or RESULTS) / RECORDS
-    if not path.exists():
-        raise StageError(f"{path} is missing: run `make evidence`")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def read_questions(folder: Path | None = None) -> dict[tuple[int, str], pd.DataFrame]:
-    """The tables of `routers.by_question` by (pipeline seed, stage). Raises StageError if there are none."""
-    path = (folder or RESULTS) / QUESTIONS
-    if not path.exists():
-        raise StageError(f"{path} is missing: run `make evidence`")
-    table = pd.read_csv(path, dtype={"prompt": str})
-    return {
-        place: rows.drop(columns=["pipeline_seed", "stage"]).set_index("question")
-        for place, rows in table.groupby(["pipeline_seed", "stage"])
-    }
 
 
 def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:

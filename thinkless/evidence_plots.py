@@ -8,8 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from thinkless.calibration import reliability
-from thinkless.evaluation import t_interval
-from thinkless.plots import HEIGHT, LEVEL_COLORS, NEUTRAL, OBJECTIVE_COLORS, OBJECTIVE_NAMES
+from thinkless.plots import HEIGHT, LEVEL_COLORS, NEUTRAL, OBJECTIVE_COLORS
 
 
 def reliability_diagram(groups: Mapping[str, tuple[str, pd.DataFrame]], bins: int = 10) -> go.Figure:
@@ -101,7 +100,7 @@ def grid_dots(
         y = [value for runs in settings.values() for value in runs]
         marker = {"color": colors[series], "size": 9, "opacity": 0.6}
         figure.add_scatter(x=x, y=y, mode="markers", name=series, marker=marker)
-        means = [t_interval(list(runs))[0] for runs in settings.values()]
+        means = [np.mean(runs) for runs in settings.values()]
         figure.add_scatter(
             x=list(settings),
             y=means,
@@ -111,30 +110,4 @@ def grid_dots(
             hoverinfo="skip",
         )
     figure.update_layout(yaxis_title=title, xaxis_type="category")
-    return figure
-
-
-def phase_diagram(regret: Mapping[str, pd.DataFrame], line: pd.DataFrame, *, x: str, y: str) -> go.Figure:
-    """Mean final regret by (y, x) for each objective, with the closed form's zero line.
-
-    `regret`: {objective: rows y by columns x, both numbers}; `line`: columns x and y.
-    """
-    names = [OBJECTIVE_NAMES[arm] for arm in regret]
-    figure = make_subplots(cols=len(regret), shared_yaxes=True, subplot_titles=names)
-    for column, table in enumerate(regret.values(), start=1):
-        figure.add_heatmap(
-            x=[f"{value:g}" for value in table.columns],
-            y=[f"{value:g}" for value in table.index],
-            z=table,
-            zmin=0,
-            zmax=1,
-            colorscale="Cividis_r",
-            text=table.round(2).astype(str),
-            texttemplate="%{text}",
-            showscale=column == 1,
-            row=1,
-            col=column,
-        )
-        figure.update_xaxes(title_text=x, row=1, col=column)
-    figure.update_yaxes(title_text=y, row=1, col=1)
     return figure

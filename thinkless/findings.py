@@ -1,0 +1,102 @@
+"""What the grids of `evidence.py` have found: the records in `results/`, as the chapters read them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from thinkless.objectives import expected_mode_gradient
+from thinkless.problems.sets import ChainProblems
+from thinkless.profiles import load_profile
+from thinkless.records import StageError
+from thinkless.settings import Profile
+
+RESULTS = Path(__file__).parents[1] / "results"
+RECORDS, QUESTIONS = "evidence.jsonl", "evidence_questions.csv"
+EARLY = slice(2, 8)
+"""Steps 3 to 8 of a run: later than its first updates, before it can tell questions apart."""
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise StageError(f"{path} is missing: run `make evidence`")
+    return path
+
+
+def read_records(folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """The rows of `evidence.jsonl`, one for each model. Raises StageError if there is no such file."""
+    text = _existing(folder / RECORDS).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def read_questions(folder: Path = RESULTS) -> dict[tuple[int, str], pd.DataFrame]:
+    """The tables of `routers.by_question` by (pipeline seed, stage). Raises StageError if there are none."""
+    table = pd.read_csv(_existing(folder / QUESTIONS), dtype={"prompt": str})
+    return {
+        place: rows.drop(columns=["pipeline_seed", "stage"]).set_index("question")
+        for place, rows in table.groupby(["pipeline_seed", "stage"])
+    }
+
+
+def profile_of(record: Mapping[str, Any]) -> Profile:
+    """The profile that a record's run was made with."""
+    return load_profile("laptop", record["overrides"])
+
+
+def predicted_pull(warm: Mapping[str, Any], profile: Profile, objective: str) -> pd.Series:
+    """The closed form's first pull on P(think) by level, before any training; plus is towards ``<think>``.
+
+    `warm` are the metrics of the warm-up model: accuracy and tokens of each forced mode, and the think rate,
+    by level. Levels count by their share of RL's questions, so the sum is the pull on the average.
+    See `objectives.expected_mode_gradient` for what it assumes.
+    """
+
+    def by_level(name: str) -> torch.Tensor:
+        return torch.tensor([warm[f"{name}_by_level"][level] for level in levels])
+
+    assert isinstance(profile.problems, ChainProblems), "the grids are about the laptop world"
+    mix = np.array(profile.problems.mix)
+    levels = [str(level) for level in range(1, len(mix) + 1)]
+    accuracies = by_level("accuracy_think"), by_level("accuracy_short")
+    lengths = by_level("tokens_think"), by_level("tokens_short")
+    weights = control_weight(objective, lengths[0], profile), control_weight(objective, lengths[1], profile)
+    pull = expected_mode_gradient(by_level("think_rate"), accuracies, weights, profile.rl.gamma)
+    return pd.Series(pull.numpy() * mix / mix.sum(), index=pd.Index(map(int, levels), name="level"))
+
+
+def control_weight(objective: str, lengths: torch.Tensor, profile: Profile) -> torch.Tensor:
+    """Loss weight of the control token of answers of these lengths, up to a factor that all answers share."""
+    if objective == "grpo":
+        return 1 / lengths
+    alpha = profile.rl.alpha if objective.startswith("degrpo") else 1.0
+    return torch.full_like(lengths, alpha)
+
+
+def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per RL run: what was changed, what the closed form said, what came of it.
+
+    Columns: `variant`, `objective`, `pipeline_seed`, `seed` (of RL, from 0 on), `pull` (the closed form's
+    on the average), `early` (think rate of steps 3 to 8 less that of the first), `held` (whether these have
+    the same sign), the figures of the evaluation by name, and `level 1` ... the think rates.
+    """
+    warm = {(r["variant"], r["pipeline_seed"]): r["metrics"] for r in records if r["stage"] == "sft"}
+    rows = []
+    for record in records:
+        kind, _, name = record["stage"].partition("-")
+        if kind != "rl":
+            continue
+        objective, _, seed = name.rpartition("-")
+        start = warm[record["variant"], record["pipeline_seed"]]
+        pull = predicted_pull(start, profile_of(record), objective).sum()
+        rates = record["curves"]["think_rate"]
+        early = float(np.mean(rates[EARLY]) - rates[0])
+        figures = {k: v for k, v in record["metrics"].items() if not isinstance(v, dict)}
+        levels = {f"level {k}": v for k, v in record["metrics"]["think_rate_by_level"].items()}
+        row = {name: record[name] for name in ("variant", "pipeline_seed")}
+        row |= {"objective": objective, "seed": int(seed), "pull": pull, "early": early}
+        rows.append({**row, "held": bool(early * pull > 0), **figures, **levels})
+    return pd.DataFrame(rows)

@@ -7,6 +7,7 @@ import pytest
 
 from thinkless import published
 from thinkless.planning.workload import TABLE_2
+from thinkless.published import curve
 
 NAMES = {
     "aime_2024": "AIME 2024",
@@ -39,3 +40,21 @@ def test_the_policys_modes_recombine_to_its_accuracy():
         assert rate * think + (1 - rate) * short == pytest.approx(
             100 * thinkless[benchmark, "pass@1"], abs=0.1
         )
+
+
+def test_curves_by_what_the_text_says_of_them():
+    """Facts that can be read off the paper's figures without its vector graphics."""
+    vanilla, degrpo = (curve(run, "think") for run in ("vanilla", "DeGRPO"))
+    assert (vanilla.index[0], vanilla.index[-1], degrpo.index[-1]) == (1, 123, 585)
+    assert (vanilla[1], degrpo[1]) == (476, 476)  # the same warm-up model, the same batch
+    assert (vanilla < 10).idxmax() == 49
+    assert 120 <= degrpo.idxmax() <= 135
+    for mode in ("think", "short"):
+        accuracy = curve("DeGRPO", f"accuracy of {mode}")
+        assert accuracy.between(0, 1).all()
+        assert accuracy.index.is_unique
+
+
+def test_a_curve_that_there_is_not():
+    with pytest.raises(ValueError, match="no curve 'reward' of 'vanilla': there are think of vanilla"):
+        curve("vanilla", "reward")

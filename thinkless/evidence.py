@@ -55,6 +55,10 @@ class Plan:
     profile: str
     grids: dict[str, dict[str, Any]]
 
+    def variants_of(self, grid: str) -> dict[str, str]:
+        """The variants of one grid: what it calls them, and the name of their folders and records."""
+        return {name: _slug(name, overrides) for name, overrides in self.grids[grid]["variants"].items()}
+
     @property
     def variants(self) -> dict[str, dict[str, Any]]:
         """Overrides of every variant that some grid has; `repetitions` and `arms` included."""

@@ -1,4 +1,5 @@
-"""Figures that others published, for tables and figures beside ours; `published.yaml` names each source."""
+"""Figures that others published, for tables and figures beside ours. `published.yaml` and
+`published_curves.csv` name each source."""
 
 from functools import cache
 from pathlib import Path
@@ -23,3 +24,18 @@ def table(name: str) -> pd.DataFrame:
     columns = pd.MultiIndex.from_product([figures["benchmarks"], COLUMNS])
     rows = {model: [value for cells in row for value in cells] for model, row in figures[name].items()}
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).astype(float)
+
+
+def curve(run: str, figure: str) -> pd.Series:
+    """A curve of the paper's figures by step: of the run "vanilla" or "DeGRPO", the figure "think" (answers
+    of 1024), and for DeGRPO also "accuracy of think" and "accuracy of short"."""
+    points = pd.read_csv(Path(__file__).with_name("published_curves.csv"), comment="#")
+    chosen = points[(points["run"] == run) & (points["figure"] == figure)]
+    if chosen.empty:
+        raise ValueError(f"no curve {figure!r} of {run!r}: there are {_names(points)}")
+    return chosen.set_index("step")["value"]
+
+
+def _names(points: pd.DataFrame) -> str:
+    pairs = points[["run", "figure"]].drop_duplicates().itertuples(index=False)
+    return ", ".join(f"{figure} of {run}" for run, figure in pairs)

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from thinkless import calibration, routers
-from thinkless.findings import RESULTS, predicted_pull, read_questions, read_records, runs
+from thinkless.findings import predicted_pull, read_questions, read_records, runs
 from thinkless.objectives import token_advantages
 from thinkless.profiles import load_profile
-from thinkless.records import StageError
+from thinkless.records import RESULTS, StageError
 
 RUN = (0, "rl-degrpo-0")
 

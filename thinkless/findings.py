@@ -12,10 +12,9 @@ import torch
 from thinkless.objectives import expected_mode_gradient
 from thinkless.problems.sets import ChainProblems
 from thinkless.profiles import load_profile
-from thinkless.records import StageError
+from thinkless.records import RESULTS, StageError
 from thinkless.settings import Profile
 
-RESULTS = Path(__file__).parents[1] / "results"
 RECORDS, QUESTIONS = "evidence.jsonl", "evidence_questions.csv"
 EARLY = slice(2, 8)
 """Steps 3 to 8 of a run: later than its first updates, before it can tell questions apart."""

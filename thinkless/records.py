@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 METRICS = "metrics.jsonl"
+RESULTS = Path(__file__).parents[1] / "results"
+"""Records that are kept with the code: what long runs have found, here or on other machines."""
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy")
 
 

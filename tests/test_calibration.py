@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thinkless.calibration import calibration_error, need, no_worse, no_worse_paid, ranking, reliability
+from thinkless.calibration import (
+    brier_score,
+    calibration_error,
+    error_by_level,
+    need,
+    no_worse,
+    no_worse_paid,
+    ranking,
+    ranking_within_levels,
+    reliability,
+)
 
 
 def table(probability, short, think, chosen=None):
@@ -59,5 +69,26 @@ def test_reliability_and_error_by_hand():
 def test_no_worse_by_hand():
     """Short pays, think pays, both are right three times in four; chosen think by all, by half, by none."""
     frame = table([0.5] * 3, [1, 0, 0.75], [1, 1, 0.75], chosen=[1, 0.5, 0])
-    assert no_worse(frame) == pytest.approx((1 + 0.5 + 1) / 3)
-    assert no_worse_paid(frame) == pytest.approx((0 + 0.5 + 1) / 3)
+    thinks = frame["chosen"].to_numpy()
+    assert no_worse(frame, thinks) == pytest.approx((1 + 0.5 + 1) / 3)
+    assert no_worse_paid(frame, thinks) == pytest.approx((0 + 0.5 + 1) / 3)
+
+
+def test_a_constant_is_calibrated_on_average_and_wrong_on_every_level():
+    frame = table([0.5] * 4, [1, 1, 0, 0], [1, 1, 1, 1]).assign(level=[1, 1, 2, 2])
+    assert calibration_error(frame) == 0
+    assert error_by_level(frame) == 0.5
+    assert brier_score(frame) == 0.25
+
+
+def test_the_brier_score_by_hand():
+    assert brier_score(table([0.8], [0.5], [1.0])) == pytest.approx(0.5 * 0.04 + 0.5 * 0.64)
+
+
+def test_ranking_within_levels_sees_no_difference_between_them():
+    frame = table([0.1, 0.1, 0.9, 0.9], [1, 1, 0, 0], [1] * 4).assign(level=[1, 1, 2, 2])
+    assert ranking(frame)["auroc"] == 1
+    mixed = table([0.1, 0.1, 0.9, 0.8], [1, 1, 0, 1], [1] * 4).assign(level=[1, 1, 2, 2])
+    assert ranking_within_levels(mixed) == 1  # level 1 has no question in need
+    blind = mixed.assign(probability=[0.1, 0.1, 0.9, 0.9])
+    assert ranking_within_levels(blind) == 0.5

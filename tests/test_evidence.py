@@ -19,6 +19,7 @@ import yaml
 
 from thinkless.evidence import Grid, Plan, Task, main, read_plan, record
 from thinkless.findings import read_records
+from thinkless.records import StageError
 from thinkless.stages import MANIFEST
 
 PLAN = {
@@ -154,6 +155,27 @@ def test_a_result_that_differs_is_named_and_others_stay(grid, tmp_path):
     assert len(after) == 7
     assert after[3] == rows[3]
     assert after[5] == read_records(folder / "results")[5]
+
+
+def test_questions_of_other_runs_stay(grid, tmp_path):
+    folder, _ = grid
+    table = pd.read_csv(folder / "results" / "evidence_questions.csv")
+    others = table.assign(pipeline_seed=7)
+    pd.concat([table.assign(probability=0.5), others]).to_csv(
+        tmp_path / "evidence_questions.csv", index=False
+    )
+    record(read_grid(folder, "alpha*"), tmp_path)
+    assert len(pd.read_csv(tmp_path / "evidence_questions.csv")) == 2 * len(table)
+    record(read_grid(folder), tmp_path)
+    after = pd.read_csv(tmp_path / "evidence_questions.csv")
+    assert len(after) == 2 * len(table)
+    assert after[after["pipeline_seed"] == 0]["probability"].tolist() == table["probability"].tolist()
+
+
+def test_two_meanings_of_one_name_are_refused():
+    once, again = ({"arms": ["degrpo"], "variants": {"same": {"rl.alpha": a}}} for a in (1, 2))
+    with pytest.raises(StageError, match="two variants are called 'same'"):
+        Plan("smoke", {"a": once, "b": again}).tasks()
 
 
 def test_the_table_of_questions(grid):

@@ -79,11 +79,15 @@ def test_share_of_no_worse_choices(raw):
     for row in raw:
         ahead = row["accuracy_think"] - row["accuracy_short"]
         right += row["chosen"] * (ahead >= 0) + (1 - row["chosen"]) * (ahead <= 0)
-    assert calibration.no_worse(read_questions()[RUN]) == pytest.approx(right / len(raw))
+    table = read_questions()[RUN]
+    assert calibration.no_worse(table, table["chosen"].to_numpy()) == pytest.approx(right / len(raw))
 
 
 def test_final_regret_of_every_run_from_its_own_figures():
-    """Regret of the records against think rates and accuracies by level, within sampling error."""
+    """Regret of the records against think rates and accuracies by level, within sampling error.
+
+    The free answers are other draws than the forced ones: 150 a level, each at most 2 from their mean.
+    """
     for record in read_records():
         if record["stage"] == "sft" or record["variant"].endswith("-x8"):
             continue
@@ -93,7 +97,22 @@ def test_final_regret_of_every_run_from_its_own_figures():
             think = metrics["accuracy_think_by_level"][level] * (2 - gamma) - 1
             short = metrics["accuracy_short_by_level"][level] * 2 - 1
             regrets.append(max(think, short) - rate * think - (1 - rate) * short)
-        assert metrics["regret"] == pytest.approx(np.mean(regrets), abs=0.06), record["variant"]
+        rewards = [r for r in regrets if r > 1e-9]
+        error = 4 * 0.75 / np.sqrt(metrics["questions"]) if rewards else 0.04
+        assert metrics["regret"] == pytest.approx(np.mean(regrets), abs=min(error, 0.06)), record["variant"]
+
+
+def test_the_table_of_questions_and_the_records_are_of_the_same_runs():
+    records = {
+        (r["pipeline_seed"], r["stage"]): r["metrics"] for r in read_records() if r["variant"].endswith("-x8")
+    }
+    tables = read_questions()
+    assert set(tables) == set(records)
+    for place, table in tables.items():
+        for mode in ("short", "think"):
+            expected = records[place][f"accuracy_{mode}_by_level"]
+            found = table.groupby("level")[f"accuracy_{mode}"].mean()
+            assert list(found) == pytest.approx(list(expected.values()), abs=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["grpo", "dr_grpo", "token_mean", "degrpo", "degrpo_token_mean"])
@@ -133,7 +152,7 @@ def test_runs_by_hand(tmp_path):
     warm = {f"accuracy_{m}_by_level": figures for m in ("think", "short")}
     warm |= {f"tokens_{m}_by_level": figures for m in ("think", "short")}
     warm["think_rate_by_level"] = {str(n): 0.5 for n in range(1, 6)}
-    shared = {"variant": "v", "overrides": {}, "pipeline_seed": 0}
+    shared = {"variant": "v", "profile": "laptop", "overrides": {}, "pipeline_seed": 0}
     rows = [
         {**shared, "stage": "sft", "metrics": warm},
         {
@@ -150,6 +169,12 @@ def test_runs_by_hand(tmp_path):
     assert run["early"] == pytest.approx(0.15)
     assert run["held"] is False
     assert run["level 3"] == 0.5
+
+
+def test_damaged_records_are_named(tmp_path):
+    (tmp_path / "evidence.jsonl").write_text('{"variant": "v"}\n{"varia')
+    with pytest.raises(StageError, match=r"evidence\.jsonl is damaged"):
+        read_records(tmp_path)
 
 
 def test_no_records_say_how_to_make_them():

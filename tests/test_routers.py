@@ -20,9 +20,11 @@ from thinkless.routers import (
     compare,
     dial,
     frontier,
+    gain,
+    lead,
+    oracle_order,
     outcomes,
     outside_router,
-    pays,
     routers,
     tilted,
 )
@@ -71,6 +73,8 @@ def test_a_table_by_hand():
     assert list(TABLE["reward_think"]) == [0.5, 0.5, 0.5, -0.25]
     assert list(TABLE["tokens_think"]) == [10] * 4
     assert list(TABLE["hacked"]) == [0, 0, 0, 0.5]
+    assert list(TABLE["fault_short"]) == [0, 0, 0, 1]
+    assert list(TABLE["fault_think"]) == [0] * 4
 
 
 def test_outcomes_by_hand():
@@ -110,11 +114,6 @@ def test_intervals_hold_the_mean_and_shrink_with_more_questions():
     assert width[1]["always short"] < width[0]["always short"] / 3
 
 
-def test_thinking_pays_by_the_rule_of_the_reward():
-    table = pd.DataFrame({"accuracy_short": [0.7, 0.75, 0.35], "accuracy_think": [1.0, 1.0, 0.4]})
-    assert list(pays(table, gamma=0.5)) == [True, False, False]
-
-
 def world(needs_thought=lambda level: level > 1):
     """Sixty questions of two levels, short answers right where no thought is needed."""
     table = pd.DataFrame({"prompt": [f"{a}+{b}=" for a in range(5) for b in range(6)]})
@@ -122,20 +121,30 @@ def world(needs_thought=lambda level: level > 1):
     table = pd.concat([table.assign(level=1), long.assign(level=2)], ignore_index=True)
     table["accuracy_think"] = 1.0
     table["accuracy_short"] = [0.0 if needs_thought(level) else 1.0 for level in table["level"]]
+    table["reward_think"], table["reward_short"] = 0.5, 2 * table["accuracy_short"] - 1
     table["tokens_short"], table["tokens_think"] = 2.0, 10.0
     return table
 
 
 def test_a_router_outside_learns_what_questions_show_and_nothing_else():
     table = world()
-    thinks = outside_router(table, GAMMA)
+    thinks = outside_router(table)
     assert (thinks[table["level"] == 1] < 0.5).all()
     assert (thinks[table["level"] == 2] > 0.5).all()
-    shuffled = table.assign(accuracy_short=np.random.default_rng(0).permutation(table["accuracy_short"]))
-    guesses = (outside_router(shuffled, GAMMA) > 0.5) == pays(shuffled, GAMMA)
+    shuffled = table.sample(frac=1, random_state=0).reset_index(drop=True).assign(prompt=table["prompt"])
+    guesses = (outside_router(shuffled) > 0.5) == (gain(shuffled) > 0)
     assert guesses.mean() < 0.75
     with pytest.raises(ValueError, match="thinking pays on 0 of 60 questions"):
-        outside_router(world(lambda level: False), GAMMA)
+        outside_router(world(lambda level: False))
+
+
+def test_a_router_outside_minds_what_a_mistake_costs():
+    """One question in three needs a thought, and none shows it: thinking is the safe side."""
+    table = world()
+    lucky = [number % 3 > 0 for number in range(len(table))]
+    table["accuracy_short"] = [1.0 if luck else 0.0 for luck in lucky]
+    table["reward_short"] = 2 * table["accuracy_short"] - 1
+    assert (outside_router(table) > 0.5).mean() > 0.3  # 1.5 at stake against 0.5: a third is worth a thought
 
 
 def test_tilting_by_hand():
@@ -182,3 +191,24 @@ def test_a_frontier_by_hand():
     blind = frontier(table, np.full(10, 0.3))
     assert list(blind["accuracy"]) == [0.5, 1]
     assert area(blind) == pytest.approx(0.75)
+
+
+def test_a_curve_that_turns_back_counts_between_its_ends_only():
+    """A worked answer may be shorter than a short one that rambles."""
+    curve = pd.DataFrame({"tokens": [4.0, 3.0, 6.0], "accuracy": [0.0, 0.5, 1.0]})
+    assert area(curve) == pytest.approx((0 + 1) / 2)  # straight from 4 tokens to 6
+
+
+def test_the_oracle_thinks_first_where_a_token_buys_most():
+    table = pd.DataFrame({"level": [1, 1, 2, 2, 3, 3]})
+    table["accuracy_short"], table["accuracy_think"] = [1, 1, 0, 0, 0, 1], [1.0] * 6
+    table["tokens_short"], table["tokens_think"] = 2, [4, 4, 12, 12, 4, 4]
+    assert list(oracle_order(table)) == [0, 0, 0.1, 0.1, 0.25, 0.25]
+
+
+def test_the_lead_of_one_router_over_another():
+    choices = routers(TABLE)
+    mean, low, high = lead(TABLE, choices["always think"], choices["always short"])
+    assert mean == pytest.approx((-0.5 + 0.5 + 1.5 - 0.25) / 4)
+    assert low <= mean <= high
+    assert lead(TABLE, choices["model"], choices["model"]) == (0, 0, 0)

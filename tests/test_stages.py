@@ -315,6 +315,22 @@ def start(runs_dir, name, *flags):
     return subprocess.Popen([sys.executable, __file__, name, str(runs_dir), "{}", *flags])
 
 
+def test_a_finished_folder_of_the_same_key_is_adopted_and_another_put_aside(tmp_path):
+    """As two variants of a grid do: the second takes the first one's result and keeps its own old one."""
+    first, second = make(tmp_path / "a"), make(tmp_path / "b", {"rl.steps": 3})
+    first.run("numbers")
+    second.run("numbers")
+    second = make(tmp_path / "b")
+    assert not second.is_done("numbers")
+    second.adopt("numbers", first.folder("numbers"))
+    assert second.is_done("numbers")
+    assert second.folder("numbers").joinpath("numbers.txt").samefile(first.folder("numbers") / "numbers.txt")
+    assert computed(second) == ["numbers"]
+    assert len(list((second.root / ARCHIVE).iterdir())) == 1
+    second.run("total")
+    assert computed(second) == ["numbers", "total"]
+
+
 def test_two_at_once_are_refused_and_a_killed_one_leaves_no_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "LOCK_PATIENCE", 0.1)
     runner = make(tmp_path)

@@ -1,9 +1,9 @@
 """Is P(think) calibrated? It is one softmax, so it can be held against what thinking was worth.
 
 A question *needs* thinking if its short answer fails and its worked answer succeeds. Both are chances,
-estimated from repeated forced samples (`routers.by_question`); the answers are drawn independently, so
-the need of a question is a chance too, (1 - accuracy_short) * accuracy_think, and every measure here
-takes it as a weight instead of rounding it to a label.
+estimated from repeated forced samples (`routers.by_question`). For answers that know nothing of each
+other the need of a question is a chance too, (1 - accuracy_short) * accuracy_think, and every measure
+here takes it as a weight instead of rounding it to a label.
 """
 
 import numpy as np
@@ -34,6 +34,21 @@ def ranking(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def ranking_within_levels(table: pd.DataFrame) -> float:
+    """AUROC among questions of one level, averaged over the levels that have both sides, by their pairs.
+
+    One half means that P(think) knows no more about need than the level.
+    """
+    found = []
+    for _, rows in table.groupby("level"):
+        positive = need(rows).sum()
+        pairs = positive * (len(rows) - positive)
+        if pairs > 0:
+            found.append((ranking(rows)["auroc"], pairs))
+    values, weights = zip(*found, strict=True)
+    return float(np.average(values, weights=weights))
+
+
 def reliability(table: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     """Mean P(think), mean need and number of questions in equal bins of P(think); empty bins are left out."""
     bin_of = np.minimum((table["probability"] * bins).astype(int), bins - 1)
@@ -49,14 +64,27 @@ def calibration_error(table: pd.DataFrame, bins: int = 10) -> float:
     return float((gaps * found["questions"]).sum() / found["questions"].sum())
 
 
-def no_worse(table: pd.DataFrame) -> float:
-    """Share of free answers whose mode is right, over its forced samples, at least as often as the other."""
+def error_by_level(table: pd.DataFrame) -> float:
+    """Mean over questions of |mean P(think) - mean need| of their level: bins that P(think) cannot choose."""
+    gaps = table["probability"] - need(table)
+    return float(gaps.groupby(table["level"]).transform("mean").abs().mean())
+
+
+def brier_score(table: pd.DataFrame) -> float:
+    """Mean squared distance of P(think) from the outcome, which is a need with chance `need`, else none."""
+    probability, chance = table["probability"], need(table)
+    return float((chance * (1 - probability) ** 2 + (1 - chance) * probability**2).mean())
+
+
+def no_worse(table: pd.DataFrame, thinks: np.ndarray) -> float:
+    """Share of choices whose mode is right, over its forced samples, at least as often as the other.
+
+    `thinks` (questions,) is the chance to think, as in `routers.routers`.
+    """
     ahead = table["accuracy_think"] - table["accuracy_short"]
-    chosen = table["chosen"]
-    return float((chosen * (ahead >= 0) + (1 - chosen) * (ahead <= 0)).mean())
+    return float((thinks * (ahead >= 0) + (1 - thinks) * (ahead <= 0)).mean())
 
 
-def no_worse_paid(table: pd.DataFrame) -> float:
+def no_worse_paid(table: pd.DataFrame, thinks: np.ndarray) -> float:
     """The same by mean reward, in which a worked answer costs gamma."""
-    chosen = table["chosen"]
-    return float((chosen * (gain(table) >= 0) + (1 - chosen) * (gain(table) <= 0)).mean())
+    return float((thinks * (gain(table) >= 0) + (1 - thinks) * (gain(table) <= 0)).mean())

@@ -222,11 +222,21 @@ def bootstrap_interval(
     level: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
+    strata: np.ndarray | None = None,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of `statistic` over the rows of `values`."""
+    """Percentile bootstrap interval of `statistic` over the rows of `values`.
+
+    With `strata` (rows,) the rows of each stratum are drawn apart, so that every draw has as many of each.
+    """
     rng = np.random.default_rng(seed)
     values = np.asarray(values)
-    estimates = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(draws)]
+    strata = np.zeros(len(values)) if strata is None else np.asarray(strata)
+    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+
+    def draw() -> np.ndarray:
+        return np.concatenate([group[rng.integers(0, len(group), len(group))] for group in groups])
+
+    estimates = [statistic(values[draw()]) for _ in range(draws)]
     tail = (1 - level) / 2
     return float(np.quantile(estimates, tail)), float(np.quantile(estimates, 1 - tail))
 

@@ -13,7 +13,6 @@ import fnmatch
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -67,12 +66,15 @@ class Plan:
             for name, overrides in grid["variants"].items():
                 slug = _slug(name, overrides)
                 mine = found.setdefault(slug, {**overrides, "rl.arms": [], "rl.repetitions": 1})
+                if _changes(mine) != _changes(overrides):
+                    raise StageError(f"two variants are called {name!r}: they have different overrides")
                 mine["rl.arms"] = [*mine["rl.arms"], *(a for a in grid["arms"] if a not in mine["rl.arms"])]
                 mine["rl.repetitions"] = max(mine["rl.repetitions"], grid.get("repetitions", 3))
         return found
 
     def tasks(self) -> list[Task]:
         """Every evaluation that the grids ask for, in their order, without repetitions."""
+        assert self.variants  # no name with two meanings
         found: dict[Task, None] = {}
         for grid in self.grids.values():
             for name, overrides in grid["variants"].items():
@@ -166,7 +168,8 @@ class Grid:
                 continue
             key = self._key(task)
             if key in known:
-                self._link(known[key], task)
+                source = known[key]
+                self.runner(task).adopt(task.stage, self.runner(source).folder(source.stage))
                 done[task] = key
             elif key not in busy and len(running) < self.workers:
                 running[task] = self.runner(task).start(task.stage)
@@ -178,15 +181,6 @@ class Grid:
     def _key(self, task: Task) -> str:
         return self.runner(task).key(task.stage)
 
-    def _link(self, source: Task, task: Task):
-        """Give the task the source's folder; the files are shared, since nobody changes them."""
-        target = self.runner(task).folder(task.stage)
-        partial = target.with_name(f".linking-{target.name}")
-        for folder in (partial, target):
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.runner(source).folder(source.stage), partial, copy_function=os.link)
-        partial.rename(target)
-
     def rows(self) -> Iterator[dict[str, Any]]:
         """A record of every finished evaluation, and of the training that it evaluates."""
         for task in self.plan.tasks():
@@ -197,12 +191,13 @@ class Grid:
     def _row(self, task: Task, runner: Runner) -> dict[str, Any]:
         trained = task.stage.removeprefix("eval-")
         evaluation, training = (runner.manifest(name) for name in (task.stage, trained))
-        overrides = {k: v for k, v in self.plan.variants[task.variant].items() if k not in _CONSTANT}
         row = {
             "variant": task.variant,
-            "overrides": overrides,
+            "profile": self.plan.profile,
+            "overrides": _changes(self.plan.variants[task.variant]),
             "pipeline_seed": task.seed,
             "stage": trained,
+            "key": training["key"],
             "metrics": evaluation["metrics"],
             "command": f"python -m thinkless.evidence run --only '{task.variant}'",
             "training_seconds": training["seconds"],
@@ -220,6 +215,8 @@ class Grid:
         tables = []
         for task in self.plan.tasks():
             runner = self.runner(task)
+            if not fnmatch.fnmatch(task.variant, self.only):
+                continue
             if runner.profile.evaluation.samples > 1 and runner.is_done(task.stage):
                 report = load_report(runner.folder(task.stage) / "answers.jsonl", runner.profile.rl.gamma)
                 table = by_question(report).reset_index()
@@ -229,7 +226,11 @@ class Grid:
         return pd.concat(tables) if tables else pd.DataFrame()
 
 
-_CONSTANT = ("rl.arms", "rl.repetitions", "evaluation.samples")  # which runs there are, not what they are
+def _changes(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides without those that say which runs there are, and how they are measured."""
+    return {
+        k: v for k, v in overrides.items() if k not in ("rl.arms", "rl.repetitions", "evaluation.samples")
+    }
 
 
 def _rounded(value: Any) -> Any:
@@ -246,7 +247,7 @@ def _kind(task: Task) -> str:
 
 
 def _left(waiting: list[Task], running: list[Task], seconds: Mapping[str, list[float]]) -> float:
-    """Seconds of work left, if every stage takes as long as its like on average; links cost nothing."""
+    """Seconds of work left, if every stage takes as long as its like on average and none can be linked."""
     known = [took for kind in seconds.values() for took in kind]
 
     def guess(task: Task) -> float:
@@ -262,6 +263,7 @@ def _say(line: str):
 
 def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
     """Write the rows of what is finished; returns how many of them are as they were, and which are not."""
+    folder.mkdir(parents=True, exist_ok=True)
     order = {task: number for number, task in enumerate(grid.plan.tasks())}
     before = {_place(row): row for row in (read_records(folder) if (folder / RECORDS).exists() else [])}
     fresh = {_place(row): row for row in grid.rows()}
@@ -269,11 +271,23 @@ def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
     same = [place for place in again if _result(fresh[place]) == _result(before[place])]
     rows = {place: row for place, row in {**before, **fresh}.items() if place in order}
     text = "".join(json.dumps(rows[place]) + "\n" for place in sorted(rows, key=order.__getitem__))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORDS).write_text(text, encoding="utf-8")
+    _write(folder / RECORDS, text)
     if len(questions := grid.questions()):
-        questions.to_csv(folder / QUESTIONS, index=False, lineterminator="\n", float_format="%.9g")
+        if (folder / QUESTIONS).exists():
+            known = pd.read_csv(folder / QUESTIONS, dtype={"prompt": str})
+            place = ["pipeline_seed", "stage"]
+            fresh_places = set(questions[place].itertuples(index=False, name=None))
+            kept = [row not in fresh_places for row in known[place].itertuples(index=False, name=None)]
+            questions = pd.concat([known[kept], questions]).sort_values([*place, "question"])
+        _write(folder / QUESTIONS, questions.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
     return len(same), [str(place) for place in again if place not in same]
+
+
+def _write(path: Path, text: str):
+    """All of it or nothing: a kill leaves the old file."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _place(row: Mapping[str, Any]) -> Task:

@@ -28,8 +28,11 @@ def _existing(path: Path) -> Path:
 
 def read_records(folder: Path = RESULTS) -> list[dict[str, Any]]:
     """The rows of `evidence.jsonl`, one for each model. Raises StageError if there is no such file."""
-    text = _existing(folder / RECORDS).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    path = _existing(folder / RECORDS)
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise StageError(f"{path} is damaged ({error}): take the committed one back, or delete it") from None
 
 
 def read_questions(folder: Path = RESULTS) -> dict[tuple[int, str], pd.DataFrame]:
@@ -43,7 +46,7 @@ def read_questions(folder: Path = RESULTS) -> dict[tuple[int, str], pd.DataFrame
 
 def profile_of(record: Mapping[str, Any]) -> Profile:
     """The profile that a record's run was made with."""
-    return load_profile("laptop", record["overrides"])
+    return load_profile(record["profile"], record["overrides"])
 
 
 def predicted_pull(warm: Mapping[str, Any], profile: Profile, objective: str) -> pd.Series:

@@ -23,8 +23,9 @@ def by_question(report: Report) -> pd.DataFrame:
     """One row per question: what each mode is worth on it, and what the model chose.
 
     Columns: `prompt`, `level`; `probability`, P(think) at temperature 1; `chosen`, the share of free
-    answers that think, and `hacked`, of those that think inside ``<short>``; for m in "short", "think":
-    `accuracy_m`, `tokens_m`, `reward_m`, means over the forced samples.
+    answers that think, and `hacked`, the share that think inside ``<short>``; for m in "short", "think":
+    `accuracy_m`, `tokens_m`, `reward_m`, and `fault_m`, the share with a format fault, means over the
+    forced samples.
     """
     answers = report.answers
     table = answers.groupby("question").agg(
@@ -34,19 +35,17 @@ def by_question(report: Report) -> pd.DataFrame:
     table["chosen"] = (free["mode"] == "think").groupby(free["question"]).mean()
     table["hacked"] = (free["fault"] == "thinks_in_short").groupby(free["question"]).mean()
     for mode in ("short", "think"):
-        means = report.setting(mode).groupby("question")[["correct", "tokens", "reward"]].mean()
-        table[[f"{name}_{mode}" for name in ("accuracy", "tokens", "reward")]] = means
+        forced = report.setting(mode)
+        means = forced.assign(fault=forced["fault"].notna()).groupby("question")
+        names = {"accuracy": "correct", "tokens": "tokens", "reward": "reward", "fault": "fault"}
+        for name, column in names.items():
+            table[f"{name}_{mode}"] = means[column].mean()
     return table
 
 
 def gain(table: pd.DataFrame) -> pd.Series:
     """Reward of thinking less reward of answering shortly, per question."""
     return table["reward_think"] - table["reward_short"]
-
-
-def pays(table: pd.DataFrame, gamma: float) -> pd.Series:
-    """The reward's decision rule per question: accuracy_short < (1 - gamma/2) accuracy_think."""
-    return table["accuracy_short"] < (1 - gamma / 2) * table["accuracy_think"]
 
 
 def routers(table: pd.DataFrame, outside: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -80,36 +79,53 @@ def outcomes(table: pd.DataFrame, thinks: np.ndarray) -> pd.DataFrame:
 
 
 def compare(table: pd.DataFrame, choices: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Mean `outcomes` of every router, with 95 % bootstrap intervals over questions.
+    """Mean `outcomes` of every router, with 95 % bootstrap intervals over the questions of each level.
 
-    Rows are the routers, columns (figure, "mean" | "low" | "high").
+    Rows are the routers, columns (figure, "mean" | "low" | "high"). The rows share their questions: to
+    compare two of them, see `lead`.
     """
     rows = {}
     for name, thinks in choices.items():
         found = outcomes(table, thinks)
-        cells = [(found[figure].mean(), *bootstrap_interval(found[figure].to_numpy())) for figure in FIGURES]
+        cells = [_interval(found[figure], table) for figure in FIGURES]
         rows[name] = [value for cell in cells for value in cell]
     columns = pd.MultiIndex.from_product([FIGURES, ("mean", "low", "high")])
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
-def outside_router(table: pd.DataFrame, gamma: float, *, folds: int = 5, seed: int = 0) -> np.ndarray:
+def lead(table: pd.DataFrame, one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """Reward of one router less that of another, question by question: mean and 95 % bootstrap interval."""
+    return _interval(outcomes(table, one)["reward"] - outcomes(table, other)["reward"], table)
+
+
+def _interval(values: pd.Series, table: pd.DataFrame) -> tuple[float, float, float]:
+    low, high = bootstrap_interval(values.to_numpy(), strata=table["level"].to_numpy(), draws=1000)
+    return float(values.mean()), low, high
+
+
+def outside_router(table: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> np.ndarray:
     """P(think) of a router outside the model: logistic regression on a question's character 1- to 3-grams.
 
-    It learns where thinking `pays` from the other folds, so no question is judged by what it taught.
-    Returns (questions,). Raises ValueError if one side has fewer questions than there are folds.
+    It learns from the other folds where thinking earns more, each question weighed by how much, so no
+    question is judged by what it taught. Returns (questions,). Raises ValueError if one side has fewer
+    questions than there are folds.
     """
-    labels = pays(table, gamma)
+    labels = gain(table) > 0
     if labels.value_counts().reindex([False, True], fill_value=0).min() < folds:
         raise ValueError(f"thinking pays on {labels.sum()} of {len(table)} questions: too few to tell apart")
     model = make_pipeline(
         CountVectorizer(analyzer="char", ngram_range=(1, 3)), LogisticRegression(max_iter=1000)
     )
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return cross_val_predict(model, table["prompt"], labels, cv=parts, method="predict_proba")[:, 1]
+    weights = {"logisticregression__sample_weight": gain(table).abs().to_numpy()}
+    return cross_val_predict(
+        model, table["prompt"], labels, cv=parts, method="predict_proba", params=weights
+    )[:, 1]
 
 
-def tilted(probability: np.ndarray, bias: float, temperature: float, top_p: float = 1.0) -> np.ndarray:
+def tilted(
+    probability: np.ndarray, bias: float | np.ndarray, temperature: float, top_p: float = 1.0
+) -> np.ndarray:
     """P(think) as it is sampled with `bias` nats added to the logit of ``<think>``.
 
     Both logits are divided by `temperature`, then a mode whose probability the other's covers to `top_p`
@@ -123,10 +139,15 @@ def tilted(probability: np.ndarray, bias: float, temperature: float, top_p: floa
 def dial(
     table: pd.DataFrame, biases: Sequence[float], *, temperature: float, top_p: float = 1.0
 ) -> pd.DataFrame:
-    """Mean `outcomes` of the model under every bias (rows, in nats), without a new answer."""
-    probability = table["probability"].to_numpy()
-    rows = [outcomes(table, tilted(probability, bias, temperature, top_p)).mean() for bias in biases]
-    return pd.DataFrame(rows, index=pd.Index(biases, name="bias"))
+    """Mean think rate, accuracy, tokens and reward of the model under every bias (rows, in nats), without a
+    new answer."""
+    shifted = np.asarray(biases)[:, None]
+    thinks = tilted(table["probability"].to_numpy(), shifted, temperature, top_p)  # (biases, questions)
+    found = {"think rate": thinks.mean(axis=1)}
+    for name in ("accuracy", "tokens", "reward"):
+        think, short = (table[f"{name}_{mode}"].to_numpy() for mode in ("think", "short"))
+        found[name] = (thinks * think + (1 - thinks) * short).mean(axis=1)
+    return pd.DataFrame(found, index=pd.Index(biases, name="bias"))
 
 
 def frontier(table: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
@@ -143,14 +164,20 @@ def frontier(table: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(columns)[np.concatenate([[True], last_of_score])].reset_index(drop=True)
 
 
-def value_of_thinking(table: pd.DataFrame) -> pd.Series:
-    """Accuracy gained per token spent on thinking, per question: the order in which an oracle spends them."""
-    extra = (table["tokens_think"] - table["tokens_short"]).clip(lower=1)
-    return (table["accuracy_think"] - table["accuracy_short"]) / extra
+def oracle_order(table: pd.DataFrame) -> np.ndarray:
+    """Scores that let the levels think first where a token buys the most accuracy, (questions,)."""
+    means = table.groupby("level")[
+        ["accuracy_think", "accuracy_short", "tokens_think", "tokens_short"]
+    ].mean()
+    extra = (means["tokens_think"] - means["tokens_short"]).clip(lower=1e-9)
+    worth = (means["accuracy_think"] - means["accuracy_short"]) / extra
+    return table["level"].map(worth).to_numpy()
 
 
 def area(curve: pd.DataFrame) -> float:
-    """Mean accuracy along a curve from always short to always think, over tokens."""
-    tokens, accuracy = curve["tokens"].to_numpy(), curve["accuracy"].to_numpy()
-    order = np.argsort(tokens, kind="stable")
-    return float(np.trapezoid(accuracy[order], tokens[order]) / (tokens.max() - tokens.min()))
+    """Mean accuracy over tokens along a curve, between its first point and its last."""
+    first, last = curve["tokens"].iloc[[0, -1]]
+    curve = curve.sort_values("tokens", kind="stable")
+    inside = curve["tokens"][curve["tokens"].between(first, last)]
+    spent = np.unique([first, *inside, last])
+    return float(np.trapezoid(np.interp(spent, curve["tokens"], curve["accuracy"]), spent) / (last - first))

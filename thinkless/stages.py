@@ -18,7 +18,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,11 +149,31 @@ class Runner:
         if this_machine(self.profile.launch.machines).rank > 0:
             self._follow(name)
             return folder
+        with self._mine(name):
+            self._prepare(name)
+            self._execute(name)
+        return folder
+
+    def adopt(self, name: str, source: Path):
+        """Take a finished folder of the same key as this stage's. Files are linked: nobody changes them."""
+        folder = self.folder(name)
+        with self._mine(name):
+            self._prepare(name)
+            if not (folder / MANIFEST).exists():
+                partial = folder.with_name(f".{name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.copytree(source, partial, copy_function=_link_or_copy)
+                shutil.rmtree(folder)
+                partial.rename(folder)
+
+    @contextmanager
+    def _mine(self, name: str) -> Iterator[None]:
+        """Nobody else writes into the stage's folder; trouble with the disk becomes a StageError."""
+        folder = self.folder(name)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / f".{name}.lock", timeout=LOCK_PATIENCE):
-                self._prepare(name)
-                self._execute(name)
+                yield
         except Timeout:
             raise StageError(f"stage {name} is already running in another process ({folder})") from None
         except OSError as error:
@@ -162,7 +183,6 @@ class Runner:
                 f"cannot write to {error.filename or folder} ({error.strerror}): choose another runs_dir "
                 "or free some space; what was finished is kept"
             ) from None
-        return folder
 
     def run_many(self, names: Sequence[str], on_progress: Callable[[], None] = lambda: None):
         """Run independent stages, `launch.workers` at a time, calling `on_progress` every second.
@@ -305,6 +325,13 @@ class Runner:
     def _run(self, name: str) -> Run:
         inputs = {upstream: self.folder(upstream) for upstream in self.stages[name].inputs}
         return Run(self.profile, self.seed, self.folder(name), inputs)
+
+
+def _link_or_copy(source: str, target: str):
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, target)
 
 
 def fail(error: Exception) -> int:

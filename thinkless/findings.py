@@ -50,24 +50,26 @@ def profile_of(record: Mapping[str, Any]) -> Profile:
 
 
 def predicted_pull(warm: Mapping[str, Any], profile: Profile, objective: str) -> pd.Series:
-    """The closed form's first pull on P(think) by level, before any training; plus is towards ``<think>``.
+    """The closed form's first pull on P(think) by level; plus is towards ``<think>``.
 
-    `warm` are the metrics of the warm-up model: accuracy and tokens of each forced mode, and the think rate,
-    by level. Levels count by their share of RL's questions, so the sum is the pull on the average.
-    See `objectives.expected_mode_gradient` for what it assumes.
+    `warm` are the metrics of the warm-up model: by level, the think rate, and accuracy and
+    tokens of each forced mode. Levels count by their share of RL's questions, so the sum is
+    the pull on the average. See `objectives.expected_mode_gradient` for what it assumes.
     """
 
     def by_level(name: str) -> torch.Tensor:
         return torch.tensor([warm[f"{name}_by_level"][level] for level in levels])
 
-    assert isinstance(profile.problems, ChainProblems), "the grids are about the laptop world"
+    assert isinstance(profile.problems, ChainProblems)
     mix = np.array(profile.problems.mix)
     levels = [str(level) for level in range(1, len(mix) + 1)]
     accuracies = by_level("accuracy_think"), by_level("accuracy_short")
     lengths = by_level("tokens_think"), by_level("tokens_short")
-    weights = control_weight(objective, lengths[0], profile), control_weight(objective, lengths[1], profile)
-    pull = expected_mode_gradient(by_level("think_rate"), accuracies, weights, profile.rl.gamma)
-    return pd.Series(pull.numpy() * mix / mix.sum(), index=pd.Index(map(int, levels), name="level"))
+    think, short = (control_weight(objective, tokens, profile) for tokens in lengths)
+    rate, gamma = by_level("think_rate"), profile.rl.gamma
+    pull = expected_mode_gradient(rate, accuracies, (think, short), gamma)
+    index = pd.Index(map(int, levels), name="level")
+    return pd.Series(pull.numpy() * mix / mix.sum(), index=index)
 
 
 def control_weight(objective: str, lengths: torch.Tensor, profile: Profile) -> torch.Tensor:

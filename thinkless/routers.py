@@ -104,17 +104,20 @@ def _interval(values: pd.Series, table: pd.DataFrame) -> tuple[float, float, flo
 
 
 def outside_router(table: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> np.ndarray:
-    """P(think) of a router outside the model: logistic regression on a question's character 1- to 3-grams.
+    """P(think), (questions,), of a router outside the model: logistic regression on the
+    counts of a question's 1- to 3-grams of characters.
 
-    It learns from the other folds where thinking earns more, each question weighed by how much, so no
-    question is judged by what it taught. Returns (questions,). Raises ValueError if one side has fewer
-    questions than there are folds.
+    It learns from the other folds where thinking earns more, each question weighed by
+    how much, so no question is judged by what it taught. Raises ValueError if one side
+    has fewer questions than there are folds.
     """
     labels = gain(table) > 0
     if labels.value_counts().reindex([False, True], fill_value=0).min() < folds:
-        raise ValueError(f"thinking pays on {labels.sum()} of {len(table)} questions: too few to tell apart")
+        counts = f"{labels.sum()} of {len(table)}"
+        raise ValueError(f"thinking pays on {counts} questions: too few to tell apart")
     model = make_pipeline(
-        CountVectorizer(analyzer="char", ngram_range=(1, 3)), LogisticRegression(max_iter=1000)
+        CountVectorizer(analyzer="char", ngram_range=(1, 3)),
+        LogisticRegression(max_iter=1000),
     )
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
     weights = {"logisticregression__sample_weight": gain(table).abs().to_numpy()}
@@ -128,24 +131,25 @@ def tilted(
 ) -> np.ndarray:
     """P(think) as it is sampled with `bias` nats added to the logit of ``<think>``.
 
-    Both logits are divided by `temperature`, then a mode whose probability the other's covers to `top_p`
-    is cut off, as nucleus sampling does.
+    Both logits are divided by `temperature`; then a mode is cut off if the other alone
+    covers `top_p`, as nucleus sampling does.
     """
     clipped = np.clip(probability, 1e-12, 1 - 1e-12)
-    sampled = 1 / (1 + np.exp(-(np.log(clipped) - np.log1p(-clipped) + bias) / temperature))
+    logit = np.log(clipped) - np.log1p(-clipped)
+    sampled = 1 / (1 + np.exp(-(logit + bias) / temperature))
     return np.where(sampled >= top_p, 1.0, np.where(1 - sampled >= top_p, 0.0, sampled))
 
 
 def dial(
     table: pd.DataFrame, biases: Sequence[float], *, temperature: float, top_p: float = 1.0
 ) -> pd.DataFrame:
-    """Mean think rate, accuracy, tokens and reward of the model under every bias (rows, in nats), without a
-    new answer."""
-    shifted = np.asarray(biases)[:, None]
-    thinks = tilted(table["probability"].to_numpy(), shifted, temperature, top_p)  # (biases, questions)
+    """Mean think rate, accuracy, tokens and reward of the model under every bias (rows,
+    in nats), without a new answer."""
+    probability, shifts = table["probability"].to_numpy(), np.asarray(biases)[:, None]
+    thinks = tilted(probability, shifts, temperature, top_p)  # biases by questions
     found = {"think rate": thinks.mean(axis=1)}
     for name in ("accuracy", "tokens", "reward"):
-        think, short = (table[f"{name}_{mode}"].to_numpy() for mode in ("think", "short"))
+        think, short = (table[f"{name}_{m}"].to_numpy() for m in ("think", "short"))
         found[name] = (thinks * think + (1 - thinks) * short).mean(axis=1)
     return pd.DataFrame(found, index=pd.Index(biases, name="bias"))
 

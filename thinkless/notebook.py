@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Sequence
 
 import pandas as pd
-from IPython.display import Code, Markdown
+from IPython.display import HTML, Code
 
 from thinkless.stages import Runner
 
@@ -16,12 +16,9 @@ def show_source(*functions) -> Code:
     )
 
 
-def wrapped(table: pd.DataFrame) -> Markdown:
-    """A table of texts whose lines wrap in the book; `<` and `|` in them are shown as they are."""
-    rows = [["", *table.columns], ["---"] * (len(table.columns) + 1)]
-    rows += [[f"**{name}**", *map(str, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)]
-    escaped = [[cell.replace("<", "&lt;").replace("|", "&#124;") for cell in row] for row in rows]
-    return Markdown("\n".join(f"| {' | '.join(row)} |" for row in escaped))
+def wrapped(table: pd.DataFrame) -> HTML:
+    """A table of texts: their lines wrap, and on a phone a row's cells stand below each other."""
+    return HTML(table.to_html(border=0, classes="texts"))
 
 
 def cost(runner: Runner, stages: Sequence[str]) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def main(url: str, model: str, folder: str, settings: str):
     save_pairs(
         pairs,
         Path(folder, "pairs"),
-        counts=summary(PROBLEMS, pairs, pairs),
+        counts=summary(pairs, pairs),
         teachers=teachers(generator),
         sampling=sampling,
     )

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from thinkless.evidence import Grid, Plan, Task, main, read_plan, record
+from thinkless.evidence import Grid, Plan, Task, main, read_plan, record, settings_digest
 from thinkless.findings import read_records
+from thinkless.pipeline import pipeline
 from thinkless.records import StageError
 from thinkless.stages import MANIFEST
 
@@ -175,7 +176,43 @@ def test_questions_of_other_runs_stay(grid, tmp_path):
 def test_two_meanings_of_one_name_are_refused():
     once, again = ({"arms": ["degrpo"], "variants": {"same": {"rl.alpha": a}}} for a in (1, 2))
     with pytest.raises(StageError, match="two variants are called 'same'"):
-        Plan("smoke", {"a": once, "b": again}).tasks()
+        Plan("smoke", {"a": once, "b": again})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "alpa*"], "no variant matches 'alpa*': there are as-it-is-x8, "),
+        (["--plan", "absent.yaml"], "absent.yaml is no plan like the package's evidence.yaml: FileNotFound"),
+        (["--plan", "text.yaml"], "text.yaml is no plan"),
+        (["--plan", "typo.yaml"], "did you mean 'rl.alpha'?"),
+    ],
+)
+def test_a_plan_that_cannot_be_run_is_refused_in_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("text.yaml").write_text("grids: [alpha]")
+    typo = {"arms": ["degrpo"], "variants": {"typo": {"rl.alfa": 1}}}
+    Path("typo.yaml").write_text(yaml.safe_dump({"profile": "smoke", "grids": {"typo": typo}}))
+    assert main(["run", *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not Path("results").exists()
+
+
+def test_the_committed_records_are_of_todays_settings():
+    """Whoever changes the laptop profile has to run `make evidence` again."""
+    grid = Grid(read_plan(), Path("nowhere"), 1)
+    for row in read_records():
+        task = Task(row["variant"], row["pipeline_seed"], f"eval-{row['stage']}")
+        assert row["settings"] == settings_digest(grid.runner(task), task.stage), str(task)
+
+
+def test_the_settings_of_a_record_hold_those_of_earlier_stages():
+    def of(overrides):
+        return settings_digest(pipeline("smoke", 0, overrides, Path("nowhere")), "eval-rl-degrpo-0")
+
+    assert of({}) == of({"rl.arms": ["degrpo"], "rl.repetitions": 1})
+    assert len({of({}), of({"base.rows": 9}), of({"rl.alpha": 2.0}), of({"evaluation.samples": 2})}) == 4
 
 
 def test_the_table_of_questions(grid):

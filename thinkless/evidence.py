@@ -27,9 +27,10 @@ import yaml
 from thinkless.evaluation import load_report
 from thinkless.findings import QUESTIONS, RECORDS, read_records
 from thinkless.pipeline import pipeline, rl_stage
-from thinkless.records import StageError, read_metrics
+from thinkless.profiles import ProfileError
+from thinkless.records import StageError, digest, read_metrics, write_text
 from thinkless.routers import by_question
-from thinkless.stages import Runner, fail
+from thinkless.stages import Runner, ended_at_exit, fail
 
 CURVES = ("think_rate", "reward", "correct", "length", "control_share")
 """Metrics of RL that a record keeps step by step, with those by level of the first."""
@@ -47,34 +48,31 @@ class Task(NamedTuple):
         return f"{self.variant}, seed {self.seed}, {self.stage}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
-    """The grids of `evidence.yaml`."""
+    """The grids of `evidence.yaml`. Raises StageError if one name stands for two variants."""
 
     profile: str
     grids: dict[str, dict[str, Any]]
+    variants: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
+    """Overrides of every variant that some grid has; `repetitions` and `arms` included."""
+
+    def __post_init__(self):
+        for grid in self.grids.values():
+            for name, overrides in grid["variants"].items():
+                slug = _slug(name, overrides)
+                mine = self.variants.setdefault(slug, {**overrides, "rl.arms": [], "rl.repetitions": 1})
+                if _changes(mine) != _changes(overrides):
+                    raise StageError(f"two variants are called {name!r}: they have different overrides")
+                mine["rl.arms"] = [*mine["rl.arms"], *(a for a in grid["arms"] if a not in mine["rl.arms"])]
+                mine["rl.repetitions"] = max(mine["rl.repetitions"], grid.get("repetitions", 3))
 
     def variants_of(self, grid: str) -> dict[str, str]:
         """The variants of one grid: what it calls them, and the name of their folders and records."""
         return {name: _slug(name, overrides) for name, overrides in self.grids[grid]["variants"].items()}
 
-    @property
-    def variants(self) -> dict[str, dict[str, Any]]:
-        """Overrides of every variant that some grid has; `repetitions` and `arms` included."""
-        found: dict[str, dict[str, Any]] = {}
-        for grid in self.grids.values():
-            for name, overrides in grid["variants"].items():
-                slug = _slug(name, overrides)
-                mine = found.setdefault(slug, {**overrides, "rl.arms": [], "rl.repetitions": 1})
-                if _changes(mine) != _changes(overrides):
-                    raise StageError(f"two variants are called {name!r}: they have different overrides")
-                mine["rl.arms"] = [*mine["rl.arms"], *(a for a in grid["arms"] if a not in mine["rl.arms"])]
-                mine["rl.repetitions"] = max(mine["rl.repetitions"], grid.get("repetitions", 3))
-        return found
-
     def tasks(self) -> list[Task]:
         """Every evaluation that the grids ask for, in their order, without repetitions."""
-        assert self.variants  # no name with two meanings
         found: dict[Task, None] = {}
         for grid in self.grids.values():
             for name, overrides in grid["variants"].items():
@@ -86,9 +84,18 @@ class Plan:
 
 
 def read_plan(path: Path | None = None) -> Plan:
-    """The plan in a file, or the one that comes with the package."""
+    """The plan in a file, or the one that comes with the package. Raises StageError if it is none."""
     path = path or Path(__file__).with_suffix(".yaml")
-    return Plan(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    try:
+        return Plan(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        raise StageError(f"{path} is no plan like the package's evidence.yaml: {error!r}") from None
+
+
+def settings_digest(runner: Runner, stage: str) -> str:
+    """The settings that a stage and all stages before it depend on, as a hash."""
+    upstream = [settings_digest(runner, name) for name in runner.stages[stage].inputs]
+    return digest([stage, runner.stages[stage].settings(runner.profile), *upstream])
 
 
 def _slug(name: str, overrides: Mapping[str, Any]) -> str:
@@ -122,25 +129,38 @@ class Grid:
         found: dict[Task, None] = {}
 
         def add(task: Task):
-            for upstream in self.runner(task).stages[task.stage].inputs:
-                add(task._replace(stage=upstream))
+            for upstream in self._inputs(task):
+                add(upstream)
             found[task] = None
 
-        for task in self.plan.tasks():
-            if fnmatch.fnmatch(task.variant, self.only):
-                add(task)
+        for task in self._asked():
+            add(task)
         return list(found)
 
+    def _asked(self) -> list[Task]:
+        """The evaluations of the variants to run. Raises StageError if no variant matches."""
+        found = [task for task in self.plan.tasks() if fnmatch.fnmatch(task.variant, self.only)]
+        if not found:
+            raise StageError(f"no variant matches {self.only!r}: there are {', '.join(self.plan.variants)}")
+        return found
+
+    def _finished(self) -> list[tuple[Task, Runner]]:
+        runners = [(task, self.runner(task)) for task in self._asked()]
+        return [(task, runner) for task, runner in runners if runner.is_done(task.stage)]
+
     def run(self):
-        """Do all tasks. Raises StageError when one fails; what is finished is kept."""
+        """Do all tasks, base models first: they take long, and everything else waits for them.
+
+        Raises StageError when a task fails; what is finished is kept.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         tasks = self.tasks()
         done = {task: self._key(task) for task in tasks if self.runner(task).is_done(task.stage)}
-        waiting = [task for task in tasks if task not in done]
+        waiting = sorted((task for task in tasks if task not in done), key=lambda t: bool(self._inputs(t)))
         running: dict[Task, subprocess.Popen] = {}
         seconds: dict[str, list[float]] = {}
         _say(f"{len(done)} of {len(tasks)} stages are done")
-        try:
+        with ended_at_exit(running):
             while waiting or running:
                 if len(running) < self.workers:
                     self._go_on(waiting, running, done)
@@ -152,19 +172,13 @@ class Grid:
                     seconds.setdefault(_kind(task), []).append(took)
                     left = _left(waiting, list(running), seconds) / self.workers
                     _say(f"[{len(done)}/{len(tasks)}] {task}: {took:.0f} s; at most {left / 60:.0f} min left")
-        finally:
-            for process in running.values():
-                process.terminate()
-            for process in running.values():
-                process.wait()
 
     def _go_on(self, waiting: list[Task], running: dict[Task, subprocess.Popen], done: dict[Task, str]):
         """Link or start what can be: its inputs are done, and nobody else is at the same thing."""
         known = {key: task for task, key in done.items()}
         busy = {self._key(task) for task in running}
         for task in list(waiting):
-            inputs = self.runner(task).stages[task.stage].inputs
-            if not all(task._replace(stage=name) in done for name in inputs):
+            if not all(upstream in done for upstream in self._inputs(task)):
                 continue
             key = self._key(task)
             if key in known:
@@ -178,15 +192,16 @@ class Grid:
                 continue
             waiting.remove(task)
 
+    def _inputs(self, task: Task) -> list[Task]:
+        return [task._replace(stage=name) for name in self.runner(task).stages[task.stage].inputs]
+
     def _key(self, task: Task) -> str:
         return self.runner(task).key(task.stage)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A record of every finished evaluation, and of the training that it evaluates."""
-        for task in self.plan.tasks():
-            runner = self.runner(task)
-            if fnmatch.fnmatch(task.variant, self.only) and runner.is_done(task.stage):
-                yield self._row(task, runner)
+        for task, runner in self._finished():
+            yield self._row(task, runner)
 
     def _row(self, task: Task, runner: Runner) -> dict[str, Any]:
         trained = task.stage.removeprefix("eval-")
@@ -198,6 +213,7 @@ class Grid:
             "pipeline_seed": task.seed,
             "stage": trained,
             "key": training["key"],
+            "settings": settings_digest(runner, task.stage),
             "metrics": evaluation["metrics"],
             "command": f"python -m thinkless.evidence run --only '{task.variant}'",
             "training_seconds": training["seconds"],
@@ -213,11 +229,8 @@ class Grid:
     def questions(self) -> pd.DataFrame:
         """What each mode is worth on each question, of every finished evaluation with repeated answers."""
         tables = []
-        for task in self.plan.tasks():
-            runner = self.runner(task)
-            if not fnmatch.fnmatch(task.variant, self.only):
-                continue
-            if runner.profile.evaluation.samples > 1 and runner.is_done(task.stage):
+        for task, runner in self._finished():
+            if runner.profile.evaluation.samples > 1:
                 report = load_report(runner.folder(task.stage) / "answers.jsonl", runner.profile.rl.gamma)
                 table = by_question(report).reset_index()
                 table.insert(0, "stage", task.stage.removeprefix("eval-"))
@@ -271,7 +284,7 @@ def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
     same = [place for place in again if _result(fresh[place]) == _result(before[place])]
     rows = {place: row for place, row in {**before, **fresh}.items() if place in order}
     text = "".join(json.dumps(rows[place]) + "\n" for place in sorted(rows, key=order.__getitem__))
-    _write(folder / RECORDS, text)
+    write_text(folder / RECORDS, text)
     if len(questions := grid.questions()):
         if (folder / QUESTIONS).exists():
             known = pd.read_csv(folder / QUESTIONS, dtype={"prompt": str})
@@ -279,15 +292,9 @@ def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
             fresh_places = set(questions[place].itertuples(index=False, name=None))
             kept = [row not in fresh_places for row in known[place].itertuples(index=False, name=None)]
             questions = pd.concat([known[kept], questions]).sort_values([*place, "question"])
-        _write(folder / QUESTIONS, questions.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
+        text = questions.to_csv(index=False, lineterminator="\n", float_format="%.9g")
+        write_text(folder / QUESTIONS, text)
     return len(same), [str(place) for place in again if place not in same]
-
-
-def _write(path: Path, text: str):
-    """All of it or nothing: a kill leaves the old file."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _place(row: Mapping[str, Any]) -> Task:
@@ -310,12 +317,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--workers", type=int, default=os.cpu_count(), help="processes at a time, one core each"
     )
     options = parser.parse_args(arguments)
-    grid = Grid(read_plan(options.plan), options.runs_dir, options.workers, options.only)
+    if options.workers < 1:
+        parser.error("--workers must be at least 1")
     try:
+        grid = Grid(read_plan(options.plan), options.runs_dir, options.workers, options.only)
         if options.command == "run":
             grid.run()
         same, changed = record(grid, options.results)
-    except StageError as error:
+    except (StageError, ProfileError) as error:
         return fail(error)
     _say(f"recorded in {options.results}: {same} results as before, {len(changed)} changed")
     for place in changed:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from thinkless.objectives import expected_mode_gradient
+from thinkless.objectives import OBJECTIVES, Normalizers, expected_mode_gradient
 from thinkless.problems.sets import ChainProblems
 from thinkless.profiles import load_profile
 from thinkless.records import RESULTS, StageError
@@ -74,10 +74,18 @@ def predicted_pull(warm: Mapping[str, Any], profile: Profile, objective: str) ->
 
 def control_weight(objective: str, lengths: torch.Tensor, profile: Profile) -> torch.Tensor:
     """Loss weight of the control token of answers of these lengths, up to a factor that all answers share."""
-    if objective == "grpo":
-        return 1 / lengths
-    alpha = profile.rl.alpha if objective.startswith("degrpo") else 1.0
-    return torch.full_like(lengths, alpha)
+    same_for_all = {"mean_length": 1.0, "max_length": 1.0}
+    control, _ = OBJECTIVES[objective](Normalizers(lengths, profile.rl.alpha, **same_for_all))
+    return control / lengths
+
+
+def warm_up(records: Sequence[Mapping[str, Any]], variant: str = "as-it-is") -> dict[str, Any]:
+    """Metrics of the variant's warm-up model of pipeline seed 0, before RL."""
+    return next(
+        record["metrics"]
+        for record in records
+        if (record["variant"], record["pipeline_seed"], record["stage"]) == (variant, 0, "sft")
+    )
 
 
 def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

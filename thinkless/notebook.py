@@ -1,11 +1,13 @@
 """What the chapters use to show things: running source code, where a stage's numbers came from."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 from IPython.display import HTML, Code
 
+from thinkless.evaluation import t_interval
 from thinkless.stages import Runner
 
 
@@ -19,6 +21,12 @@ def show_source(*functions) -> Code:
 def wrapped(table: pd.DataFrame) -> HTML:
     """A table of texts: their lines wrap, and on a phone a row's cells stand below each other."""
     return HTML(table.to_html(border=0, classes="texts"))
+
+
+def over_runs(values: Iterable[float]) -> str:
+    """Mean and 95 % t-interval over runs, as text; a single run has no interval."""
+    mean, half = t_interval(np.array(list(values)))
+    return f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
 
 
 def cost(runner: Runner, stages: Sequence[str]) -> pd.DataFrame:

@@ -48,6 +48,10 @@ def gain(table: pd.DataFrame) -> pd.Series:
     return table["reward_think"] - table["reward_short"]
 
 
+def _gain_of_level(table: pd.DataFrame) -> pd.Series:
+    return gain(table).groupby(table["level"]).transform("mean")
+
+
 def routers(table: pd.DataFrame, outside: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """P(think) per row of `by_question` for each router, (questions,) in [0, 1].
 
@@ -56,13 +60,12 @@ def routers(table: pd.DataFrame, outside: np.ndarray | None = None) -> dict[str,
     oracles know mean rewards, by level or by question; the latter is judged on the samples it was told,
     so it is an upper bound.
     """
-    by_level = gain(table).groupby(table["level"]).transform("mean")
     found = {
         "model": table["chosen"].to_numpy(),
         "always short": np.zeros(len(table)),
         "always think": np.ones(len(table)),
         "random, same rate": np.full(len(table), table["chosen"].mean()),
-        "oracle by level": (by_level > 0).to_numpy(dtype=float),
+        "oracle by level": (_gain_of_level(table) > 0).to_numpy(dtype=float),
         "oracle by question": (gain(table) > 0).to_numpy(dtype=float),
     }
     return found if outside is None else {**found, "outside the model": (outside > 0.5).astype(float)}
@@ -70,8 +73,7 @@ def routers(table: pd.DataFrame, outside: np.ndarray | None = None) -> dict[str,
 
 def outcomes(table: pd.DataFrame, thinks: np.ndarray) -> pd.DataFrame:
     """`FIGURES` per question for one router, `thinks` (questions,); regret is to the oracle by level."""
-    by_level = gain(table).groupby(table["level"]).transform("mean")
-    best = table["reward_short"].where(by_level <= 0, table["reward_think"])
+    best = table["reward_short"].where(_gain_of_level(table) <= 0, table["reward_think"])
     found = pd.DataFrame({"think rate": thinks}, index=table.index)
     for name in ("accuracy", "tokens", "reward"):
         found[name] = thinks * table[f"{name}_think"] + (1 - thinks) * table[f"{name}_short"]

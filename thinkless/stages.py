@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -200,7 +200,7 @@ class Runner:
                 on_progress()
             return
         running: dict[str, subprocess.Popen] = {}
-        try:
+        with ended_at_exit(running):
             while waiting or running:
                 while waiting and len(running) < self.profile.launch.workers:
                     name = waiting.pop(0)
@@ -209,11 +209,6 @@ class Runner:
                 on_progress()
                 for name in [name for name, process in running.items() if process.poll() is not None]:
                     self.check_exit(name, running.pop(name).returncode)
-        finally:
-            for process in running.values():
-                process.terminate()
-            for process in running.values():
-                process.wait()
 
     def start(self, name: str) -> subprocess.Popen:
         """Begin a stage in a process of its own, on one thread; ask `check_exit` when it has ended."""
@@ -325,6 +320,18 @@ class Runner:
     def _run(self, name: str) -> Run:
         inputs = {upstream: self.folder(upstream) for upstream in self.stages[name].inputs}
         return Run(self.profile, self.seed, self.folder(name), inputs)
+
+
+@contextmanager
+def ended_at_exit(running: Mapping[Any, subprocess.Popen]) -> Iterator[None]:
+    """End the processes that are still in `running` when the block is left, however it is left."""
+    try:
+        yield
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
 
 
 def _link_or_copy(source: str, target: str):

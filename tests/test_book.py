@@ -79,6 +79,18 @@ def test_a_stale_chapter_is_not_built(root, capfd):
     assert "00_one is stale" in error_line(capfd)
 
 
+def test_chapters_run_again_when_the_records_changed(root, capfd, tmp_path, monkeypatch):
+    monkeypatch.setattr(book, "RESULTS", tmp_path)
+    records = tmp_path / "evidence.jsonl"
+    records.write_text("{}")
+    assert run(root) == 0
+    assert run(root) == 0
+    assert capfd.readouterr().out.count("up to date") == 2
+    records.write_text('{"stage": "sft"}')
+    assert run(root) == 0
+    assert "up to date" not in capfd.readouterr().out
+
+
 def test_chapters_made_with_different_parameters_are_not_built(root, capfd):
     assert run(root) == 0
     assert run(root, "--only", "01", "--seed", "5") == 0

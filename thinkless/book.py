@@ -7,7 +7,6 @@ with different parameters from each other, then calls Jupyter Book with warnings
 """
 
 import argparse
-import hashlib
 import json
 import os
 import subprocess
@@ -24,7 +23,7 @@ import yaml
 
 from thinkless.__main__ import add_run_options
 from thinkless.profiles import ProfileError, load_profile
-from thinkless.records import RESULTS
+from thinkless.records import RESULTS, digest, digest_file
 from thinkless.stages import fail
 
 STAMP = "thinkless"
@@ -94,17 +93,13 @@ def _parameters(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def stamp(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """What an executed chapter depends on: its source, package, records, profile and versions."""
-    package = Path(__file__).parent
-    source = hashlib.sha256(notebook.read_bytes())
-    modules = sorted(path for path in package.rglob("*.py") if path.name != Path(__file__).name)
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in modules))
-    records = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(RESULTS.glob("evidence*"))))
-    profile = load_profile(options["profile"], options["overrides"]).model_dump_json()
+    here = Path(__file__)
+    package = [path for path in here.parent.rglob("*.*") if path.suffix != ".pyc" and path != here]
     return {
-        "notebook": source.hexdigest(),
-        "package": code.hexdigest(),
-        "records": records.hexdigest(),
-        "profile": hashlib.sha256(profile.encode()).hexdigest(),
+        "notebook": digest_file(notebook),
+        "package": digest([digest_file(path) for path in sorted(package)]),
+        "records": digest([digest_file(path) for path in sorted(RESULTS.glob("evidence*"))]),
+        "profile": digest(load_profile(options["profile"], options["overrides"]).model_dump()),
         "parameters": json.loads(json.dumps(dict(options))),
         "versions": {name: metadata.version(name) for name in ("torch", "transformers", "trl", "plotly")},
     }

@@ -6,7 +6,7 @@ Run: python -m pytest tests/test_evidence_plots.py
 import pandas as pd
 import pytest
 
-from thinkless.evidence_plots import dial_figure, grid_dots, reliability_diagram
+from thinkless.evidence_plots import dial_figure, grid_dots, phase_diagram, reliability_diagram, rule_figure
 from thinkless.notebook import wrapped
 
 
@@ -51,3 +51,29 @@ def test_a_table_of_texts_shows_them_as_they_are():
     html = wrapped(pd.DataFrame({"says": ["<think> | more"]}, index=["a claim"])).data
     assert "&lt;think&gt; | more" in html
     assert 'class="dataframe texts"' in html
+
+
+def test_a_mark_of_the_rule_figure_is_a_level():
+    table = pd.DataFrame({"margin": [-0.2, 0.5], "mean": [0.1, 0.9], "low": [0.0, 0.8], "high": [0.3, 1.0]})
+    figure = rule_figure({"weaker": ("#27996b", table.set_axis([1, 2]))})
+    (marks,) = figure.data
+    assert list(marks.x) == [-0.2, 0.5]
+    assert list(marks.y) == [0.1, 0.9]
+    assert list(marks.text) == [1, 2]
+    assert list(marks.error_y.array) == pytest.approx([0.2, 0.1])
+    assert list(marks.error_y.arrayminus) == pytest.approx([0.1, 0.1])
+    assert figure.layout.shapes[0].x0 == 0
+
+
+def test_the_phase_diagram_has_a_map_and_a_zero_line_for_each_objective():
+    cells = pd.DataFrame({0.1: [0.0, 0.2], 0.5: [0.4, 0.6]}, index=["bare", "long"])
+    zeros = pd.Series({"long": 0.3, "bare": 0.35})
+    figure = phase_diagram({"GRPO": cells, "DeGRPO": cells / 2}, {"GRPO": zeros, "DeGRPO": zeros + 0.1})
+    first, line, second, _ = figure.data
+    assert first.z.tolist() == [[0.0, 0.4], [0.2, 0.6]]
+    assert second.z.tolist() == [[0.0, 0.2], [0.1, 0.3]]
+    assert list(first.x) == [0.1, 0.5]
+    assert list(line.x) == [0.35, 0.3]
+    assert list(line.y) == list(first.y)
+    assert [title.text for title in figure.layout.annotations] == ["GRPO", "DeGRPO"]
+    assert figure.layout.yaxis.ticktext == ("bare", "long")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from thinkless import calibration, routers
-from thinkless.findings import predicted_pull, read_questions, read_records, runs
+from thinkless.findings import gamma_without_pull, predicted_pull, read_questions, read_records, runs
 from thinkless.objectives import token_advantages
 from thinkless.profiles import load_profile
 from thinkless.records import RESULTS, StageError
@@ -129,10 +129,12 @@ def test_the_table_of_questions_and_the_records_are_of_the_same_runs():
             assert list(found) == pytest.approx(list(expected.values()), abs=1e-4)
 
 
+@pytest.mark.parametrize("scale", ["none", "group"])
 @pytest.mark.parametrize("objective", ["grpo", "dr_grpo", "token_mean", "degrpo", "degrpo_token_mean"])
-def test_the_pull_is_that_of_the_token_advantages(objective):
+def test_the_pull_is_that_of_the_token_advantages(objective, scale):
     """The weights that the trainer really puts on control tokens, on one answer of every kind."""
-    profile = load_profile("laptop", {"rl.alpha": 0.3, "problems.mix": [0.6, 0.4, 0, 0, 0]})
+    changed = {"rl.alpha": 0.3, "rl.scale_rewards": scale, "problems.mix": [0.6, 0.4, 0, 0, 0]}
+    profile = load_profile("laptop", changed)
     warm = {
         "think_rate_by_level": {str(n): 0.4 for n in range(1, 6)},
         "accuracy_think_by_level": {str(n): 1.0 for n in range(1, 6)},
@@ -144,10 +146,12 @@ def test_the_pull_is_that_of_the_token_advantages(objective):
     lengths, modes, values = [20, 5, 40, 10], [1, 0, 1, 0], [0.5, 1.0, 0.5, -1.0]
     chances, shares = [0.4, 0.6] * 2, [0.6, 0.6, 0.4, 0.4]
     means = [0.4 * 0.5 + 0.6 * 1.0] * 2 + [0.4 * 0.5 + 0.6 * -1.0] * 2
+    spreads = [np.std([0.5] * 4 + [1.0] * 6)] * 2 + [np.std([0.5] * 4 + [-1.0] * 6)] * 2
+    centred = torch.tensor(values) - torch.tensor(means)
+    if scale == "group":
+        centred = centred / torch.tensor(spreads, dtype=torch.float32)
     mask = (torch.arange(40) < torch.tensor(lengths)[:, None]).float()
-    advantages = token_advantages(
-        torch.tensor(values) - torch.tensor(means), mask, objective, alpha=0.3, mean_length=20, max_length=40
-    )
+    advantages = token_advantages(centred, mask, objective, alpha=0.3, mean_length=20, max_length=40)
     control = advantages[:, 0] / torch.tensor(lengths)  # the per-sequence mean
     scores = [mode - 0.4 for mode in modes]  # d log P / d logit
     terms = [
@@ -155,9 +159,26 @@ def test_the_pull_is_that_of_the_token_advantages(objective):
         for chance, share, score, weight in zip(chances, shares, scores, control, strict=True)
     ]
     pull = predicted_pull(warm, profile, objective)
-    scale = {"dr_grpo": 40, "token_mean": 20}.get(objective, 1)  # a factor that all answers share
-    assert pull[1] == pytest.approx(scale * sum(terms[:2]), rel=1e-4)
-    assert pull[2] == pytest.approx(scale * sum(terms[2:]), rel=1e-4)
+    shared = {"dr_grpo": 40, "token_mean": 20}.get(objective, 1)  # a factor that all answers share
+    assert pull[1] == pytest.approx(shared * sum(terms[:2]), rel=1e-4)
+    assert pull[2] == pytest.approx(shared * sum(terms[2:]), rel=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["grpo", "degrpo"])
+def test_without_pull_there_is_none(objective):
+    (record,) = (r for r in read_records() if (r["variant"], r["stage"]) == ("restated", "sft"))
+    profile = load_profile("laptop", record["overrides"])
+    gamma = gamma_without_pull(record["metrics"], profile, objective)
+    pulls = [
+        predicted_pull(
+            record["metrics"], load_profile("laptop", {**record["overrides"], "rl.gamma": g}), objective
+        )
+        for g in (gamma - 0.1, gamma, gamma + 0.1)
+    ]
+    below, there, above = (pull.sum() for pull in pulls)
+    assert there == pytest.approx(0, abs=1e-6 * below)
+    assert below > 1e-3
+    assert above < -1e-3
 
 
 def test_runs_by_hand(tmp_path):

@@ -111,3 +111,68 @@ def grid_dots(
         )
     figure.update_layout(yaxis_title=title, xaxis_type="category")
     return figure
+
+
+def rule_figure(models: Mapping[str, tuple[str, pd.DataFrame]]) -> go.Figure:
+    """Think rate by what the decision rule said before RL, one mark per level: {model: (colour, table)}.
+
+    Rows are levels; columns `margin`, above 0 where the rule says think, and `mean`, `low` and `high`
+    of the think rate over the runs.
+    """
+    figure = go.Figure()
+    figure.add_vline(x=0, line={"color": NEUTRAL, "dash": "dot"})
+    for name, (color, table) in models.items():
+        figure.add_scatter(
+            x=table["margin"],
+            y=table["mean"],
+            error_y={"array": table["high"] - table["mean"], "arrayminus": table["mean"] - table["low"]},
+            name=name,
+            mode="markers+text",
+            text=table.index,
+            textposition="middle right",
+            textfont={"color": color},
+            marker={"color": color, "size": 10},
+        )
+    figure.update_layout(
+        xaxis_title="the rule's margin for thinking", yaxis={"title": "think rate", "range": [-0.06, 1.06]}
+    )
+    return figure
+
+
+def phase_diagram(regret: Mapping[str, pd.DataFrame], zeros: Mapping[str, pd.Series]) -> go.Figure:
+    """Regret over γ (columns) and answer length (rows), one map per objective, and the closed form's zero.
+
+    `zeros`: for each objective and row, the γ at which the pull on the average P(think) is zero.
+    """
+    figure = make_subplots(rows=len(regret), cols=1, subplot_titles=list(regret), vertical_spacing=0.17)
+    for row, (name, cells) in enumerate(regret.items(), start=1):
+        heights = np.arange(len(cells))
+        figure.add_heatmap(
+            x=cells.columns,
+            y=heights,
+            z=cells.to_numpy(),
+            texttemplate="%{z:.2f}",
+            coloraxis="coloraxis",
+            hovertemplate="γ %{x}: regret %{z:.3f}<extra></extra>",
+            row=row,
+            col=1,
+        )
+        figure.add_scatter(
+            x=zeros[name].loc[cells.index],
+            y=heights,
+            mode="lines+markers",
+            line={"color": "#ffffff", "dash": "dot", "width": 3},
+            marker={"color": "#ffffff", "size": 9, "line": {"color": "#000000", "width": 1}},
+            showlegend=False,
+            hovertemplate="no pull at γ %{x:.2f}<extra></extra>",
+            row=row,
+            col=1,
+        )
+        figure.update_yaxes(tickvals=heights, ticktext=list(cells.index), showgrid=False, row=row, col=1)
+        figure.update_xaxes(tickvals=list(cells.columns), showgrid=False, row=row, col=1)
+    figure.update_xaxes(title_text="γ", row=len(regret), col=1)
+    figure.update_layout(
+        coloraxis={"colorscale": "Viridis", "cmin": 0, "colorbar": {"title": "regret", "thickness": 12}},
+        height=HEIGHT + 180,
+    )
+    return figure

@@ -54,7 +54,9 @@ def predicted_pull(warm: Mapping[str, Any], profile: Profile, objective: str) ->
 
     `warm` are the metrics of the warm-up model: by level, the think rate, and accuracy and
     tokens of each forced mode. Levels count by their share of RL's questions, so the sum is
-    the pull on the average. See `objectives.expected_mode_gradient` for what it assumes.
+    the pull on the average. See `objectives.expected_mode_gradient` for what it assumes. With
+    `rl.scale_rewards` a level is also divided by the standard deviation of its rewards, so that
+    levels whose rewards differ little count more.
     """
 
     def by_level(name: str) -> torch.Tensor:
@@ -68,8 +70,34 @@ def predicted_pull(warm: Mapping[str, Any], profile: Profile, objective: str) ->
     think, short = (control_weight(objective, tokens, profile) for tokens in lengths)
     rate, gamma = by_level("think_rate"), profile.rl.gamma
     pull = expected_mode_gradient(rate, accuracies, (think, short), gamma)
+    if profile.rl.scale_rewards == "group":
+        pull = pull / _reward_std(rate, accuracies, gamma)
     index = pd.Index(map(int, levels), name="level")
     return pd.Series(pull.numpy() * mix / mix.sum(), index=index)
+
+
+def _reward_std(
+    p_think: torch.Tensor, accuracy: tuple[torch.Tensor, torch.Tensor], gamma: float
+) -> torch.Tensor:
+    """Standard deviation of a free answer's reward, one value per level, for modes as right as `accuracy`."""
+    right_think, right_short = p_think * accuracy[0], (1 - p_think) * accuracy[1]
+    wrong = 1 - right_think - right_short
+    mean = (1 - gamma) * right_think + right_short - wrong
+    square = (1 - gamma) ** 2 * right_think + right_short + wrong
+    return (square - mean**2).sqrt()
+
+
+def gamma_without_pull(warm: Mapping[str, Any], profile: Profile, objective: str) -> float:
+    """The price γ at which `predicted_pull` sums to zero, which is linear in it; above it lies ``<short>``.
+
+    Negative or above 1 if there is no such price among the possible ones.
+    """
+
+    def pull(gamma: float) -> float:
+        other = profile.model_copy(update={"rl": profile.rl.model_copy(update={"gamma": gamma})})
+        return predicted_pull(warm, other, objective).sum()
+
+    return pull(0.0) / (pull(0.0) - pull(1.0))
 
 
 def control_weight(objective: str, lengths: torch.Tensor, profile: Profile) -> torch.Tensor:

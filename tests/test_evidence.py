@@ -7,6 +7,7 @@ Real runs of the smoke profile, as processes.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,25 @@ def test_what_is_the_same_is_run_once(grid):
         json.loads((seed0(v) / "rl-degrpo-0" / MANIFEST).read_text())["key"] for v in ("as-it-is", "alpha-2")
     ]
     assert keys[0] != keys[1]
+
+
+def test_what_another_variant_has_is_not_run_again(grid, monkeypatch):
+    """Also if that other variant was not asked for."""
+    folder, _ = grid
+    again = read_grid(folder, "alpha-2")
+    runs = folder / "runs" / "evidence"
+    (runs / "alpha-2").rename(runs / "aside")
+    monkeypatch.setattr(again.runner(Task("alpha-2", 0, "sft")), "start", None)
+    with pytest.raises(TypeError):  # when RL, which nobody else has, would start
+        again.run()
+    assert sorted(p.name for p in (runs / "alpha-2" / "smoke" / "seed0").glob("*/")) == [
+        "base",
+        "distill",
+        "eval-sft",
+        "sft",
+    ]
+    shutil.rmtree(runs / "alpha-2")
+    (runs / "aside").rename(runs / "alpha-2")
 
 
 def test_a_finished_grid_runs_nothing_and_finds_its_records_as_they_were(grid, capsys, monkeypatch):

@@ -53,27 +53,27 @@ def test_a_table_of_texts_shows_them_as_they_are():
     assert 'class="dataframe texts"' in html
 
 
-def test_a_mark_of_the_rule_figure_is_a_level():
-    table = pd.DataFrame({"margin": [-0.2, 0.5], "mean": [0.1, 0.9], "low": [0.0, 0.8], "high": [0.3, 1.0]})
-    figure = rule_figure({"weaker": ("#27996b", table.set_axis([1, 2]))})
+def test_a_mark_of_the_rule_figure_is_a_level_and_full_where_the_model_thinks():
+    table = pd.DataFrame({"margin": [-0.2, 0.5], "mean": [0.1, 0.9]}, index=[1, 2])
+    figure = rule_figure({"weaker": table})
     (marks,) = figure.data
-    assert list(marks.x) == [-0.2, 0.5]
-    assert list(marks.y) == [0.1, 0.9]
-    assert list(marks.text) == [1, 2]
-    assert list(marks.error_y.array) == pytest.approx([0.2, 0.1])
-    assert list(marks.error_y.arrayminus) == pytest.approx([0.1, 0.1])
-    assert figure.layout.shapes[0].x0 == 0
+    assert list(zip(marks.x, marks.y, strict=True)) == [("level 1", -0.2), ("level 2", 0.5)]
+    assert list(marks.marker.symbol) == ["circle-open", "circle"]
+    assert list(marks.hovertext) == ["think rate 0.10", "think rate 0.90"]
+    assert figure.layout.shapes[0].y0 == 0
 
 
-def test_the_phase_diagram_has_a_map_and_a_zero_line_for_each_objective():
-    cells = pd.DataFrame({0.1: [0.0, 0.2], 0.5: [0.4, 0.6]}, index=["bare", "long"])
+def test_the_phase_diagram_has_a_map_and_the_zeros_of_each_objective():
+    cells = pd.DataFrame({0.1: [0.0, 0.2], 0.5: [0.4, 0.8]}, index=["bare", "long"])
     zeros = pd.Series({"long": 0.3, "bare": 0.35})
     figure = phase_diagram({"GRPO": cells, "DeGRPO": cells / 2}, {"GRPO": zeros, "DeGRPO": zeros + 0.1})
-    first, line, second, _ = figure.data
-    assert first.z.tolist() == [[0.0, 0.4], [0.2, 0.6]]
-    assert second.z.tolist() == [[0.0, 0.2], [0.1, 0.3]]
+    first, texts, marks, second, *_ = figure.data
+    assert first.z.tolist() == [[0.0, 0.4], [0.2, 0.8]]
+    assert second.z.tolist() == [[0.0, 0.2], [0.1, 0.4]]
     assert list(first.x) == [0.1, 0.5]
-    assert list(line.x) == [0.35, 0.3]
-    assert list(line.y) == list(first.y)
+    shown = list(zip(texts.x, texts.y + 0.25, texts.text, texts.textfont.color, strict=True))
+    assert shown[1] == (0.5, 0, "0.40", "#ffffff")
+    assert shown[3] == (0.5, 1, "0.80", "#000000")
+    assert list(marks.x) == [0.35, 0.3]
     assert [title.text for title in figure.layout.annotations] == ["GRPO", "DeGRPO"]
     assert figure.layout.yaxis.ticktext == ("bare", "long")

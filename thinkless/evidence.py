@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,8 +124,8 @@ class Grid:
             self.runners[place] = pipeline(self.plan.profile, task.seed, overrides, folder)
         return self.runners[place]
 
-    def tasks(self) -> list[Task]:
-        """All that has to be done, inputs before what needs them."""
+    def tasks(self, evaluations: Iterable[Task] | None = None) -> list[Task]:
+        """All that has to be done for these evaluations, or for those asked for; inputs come first."""
         found: dict[Task, None] = {}
 
         def add(task: Task):
@@ -133,7 +133,7 @@ class Grid:
                 add(upstream)
             found[task] = None
 
-        for task in self._asked():
+        for task in self._asked() if evaluations is None else evaluations:
             add(task)
         return list(found)
 
@@ -155,11 +155,12 @@ class Grid:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         tasks = self.tasks()
-        done = {task: self._key(task) for task in tasks if self.runner(task).is_done(task.stage)}
+        every = self.tasks(self.plan.tasks())  # a variant that was not asked for may have what is needed
+        done = {task: self._key(task) for task in every if self.runner(task).is_done(task.stage)}
         waiting = sorted((task for task in tasks if task not in done), key=lambda t: bool(self._inputs(t)))
         running: dict[Task, subprocess.Popen] = {}
         seconds: dict[str, list[float]] = {}
-        _say(f"{len(done)} of {len(tasks)} stages are done")
+        _say(f"{len(tasks) - len(waiting)} of {len(tasks)} stages are done")
         with ended_at_exit(running):
             while waiting or running:
                 if len(running) < self.workers:
@@ -171,7 +172,8 @@ class Grid:
                     took = self.runner(task).manifest(task.stage)["seconds"]
                     seconds.setdefault(_kind(task), []).append(took)
                     left = _left(waiting, list(running), seconds) / self.workers
-                    _say(f"[{len(done)}/{len(tasks)}] {task}: {took:.0f} s; at most {left / 60:.0f} min left")
+                    count = f"{len(tasks) - len(waiting) - len(running)}/{len(tasks)}"
+                    _say(f"[{count}] {task}: {took:.0f} s; at most {left / 60:.0f} min left")
 
     def _go_on(self, waiting: list[Task], running: dict[Task, subprocess.Popen], done: dict[Task, str]):
         """Link or start what can be: its inputs are done, and nobody else is at the same thing."""

@@ -10,6 +10,9 @@ from plotly.subplots import make_subplots
 from thinkless.calibration import reliability
 from thinkless.plots import HEIGHT, LEVEL_COLORS, NEUTRAL, OBJECTIVE_COLORS
 
+LIGHT = 0.6
+"""Regrets above it have a light colour in the phase diagram, from 0 to 1."""
+
 
 def reliability_diagram(groups: Mapping[str, tuple[str, pd.DataFrame]], bins: int = 10) -> go.Figure:
     """Mean need against mean P(think) in bins: {name: (colour, table)}; areas of marks follow the counts."""
@@ -113,29 +116,28 @@ def grid_dots(
     return figure
 
 
-def rule_figure(models: Mapping[str, tuple[str, pd.DataFrame]]) -> go.Figure:
-    """Think rate by what the decision rule said before RL, one mark per level: {model: (colour, table)}.
+def rule_figure(models: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """The decision rule's margin by level for several models; a mark is full where the model came to think.
 
-    Rows are levels; columns `margin`, above 0 where the rule says think, and `mean`, `low` and `high`
-    of the think rate over the runs.
+    Rows are levels; columns `margin`, above 0 where the rule says think, and `mean`, the think rate after RL.
     """
     figure = go.Figure()
-    figure.add_vline(x=0, line={"color": NEUTRAL, "dash": "dot"})
-    for name, (color, table) in models.items():
+    figure.add_hline(y=0, line={"color": NEUTRAL, "dash": "dot"})
+    for name, table in models.items():
         figure.add_scatter(
-            x=table["margin"],
-            y=table["mean"],
-            error_y={"array": table["high"] - table["mean"], "arrayminus": table["mean"] - table["low"]},
+            x=[f"level {level}" for level in table.index],
+            y=table["margin"],
             name=name,
-            mode="markers+text",
-            text=table.index,
-            textposition="middle right",
-            textfont={"color": color},
-            marker={"color": color, "size": 10},
+            mode="lines+markers",
+            line={"width": 1},
+            marker={
+                "size": 12,
+                "symbol": ["circle" if rate > 0.5 else "circle-open" for rate in table["mean"]],
+                "line": {"width": 2},
+            },
+            hovertext=[f"think rate {rate:.2f}" for rate in table["mean"]],
         )
-    figure.update_layout(
-        xaxis_title="the rule's margin for thinking", yaxis={"title": "think rate", "range": [-0.06, 1.06]}
-    )
+    figure.update_layout(yaxis_title="margin for thinking")
     return figure
 
 
@@ -147,32 +149,44 @@ def phase_diagram(regret: Mapping[str, pd.DataFrame], zeros: Mapping[str, pd.Ser
     figure = make_subplots(rows=len(regret), cols=1, subplot_titles=list(regret), vertical_spacing=0.17)
     for row, (name, cells) in enumerate(regret.items(), start=1):
         heights = np.arange(len(cells))
+        place = {"row": row, "col": 1}
         figure.add_heatmap(
             x=cells.columns,
             y=heights,
             z=cells.to_numpy(),
-            texttemplate="%{z:.2f}",
             coloraxis="coloraxis",
             hovertemplate="γ %{x}: regret %{z:.3f}<extra></extra>",
-            row=row,
-            col=1,
+            **place,
+        )
+        figure.add_scatter(
+            x=np.tile(cells.columns, len(cells)),
+            y=np.repeat(heights - 0.25, len(cells.columns)),
+            mode="text",
+            text=[f"{value:.2f}" for value in cells.to_numpy().ravel()],
+            textfont={"color": ["#000000" if v > LIGHT else "#ffffff" for v in cells.to_numpy().ravel()]},
+            hoverinfo="skip",
+            showlegend=False,
+            **place,
         )
         figure.add_scatter(
             x=zeros[name].loc[cells.index],
-            y=heights,
-            mode="lines+markers",
-            line={"color": "#ffffff", "dash": "dot", "width": 3},
-            marker={"color": "#ffffff", "size": 9, "line": {"color": "#000000", "width": 1}},
+            y=heights + 0.1,
+            mode="markers",
+            marker={
+                "symbol": "diamond",
+                "color": "#ffffff",
+                "size": 14,
+                "line": {"color": "#000000", "width": 2},
+            },
             showlegend=False,
             hovertemplate="no pull at γ %{x:.2f}<extra></extra>",
-            row=row,
-            col=1,
+            **place,
         )
-        figure.update_yaxes(tickvals=heights, ticktext=list(cells.index), showgrid=False, row=row, col=1)
-        figure.update_xaxes(tickvals=list(cells.columns), showgrid=False, row=row, col=1)
+        figure.update_yaxes(tickvals=heights, ticktext=list(cells.index), showgrid=False, **place)
+        figure.update_xaxes(tickvals=list(cells.columns), showgrid=False, **place)
     figure.update_xaxes(title_text="γ", row=len(regret), col=1)
+    scale = {"colorscale": "Viridis", "cmin": 0, "cmax": 1}
     figure.update_layout(
-        coloraxis={"colorscale": "Viridis", "cmin": 0, "colorbar": {"title": "regret", "thickness": 12}},
-        height=HEIGHT + 180,
+        coloraxis={**scale, "colorbar": {"title": "regret", "thickness": 12}}, height=HEIGHT + 180
     )
     return figure

@@ -227,6 +227,12 @@ def test_the_committed_records_are_of_todays_settings():
         assert row["settings"] == settings_digest(grid.runner(task), task.stage), str(task)
 
 
+def test_every_run_of_the_plan_is_recorded():
+    """The chapters draw all of them; a variant that is added has to be run."""
+    places = [(row["variant"], row["pipeline_seed"], f"eval-{row['stage']}") for row in read_records()]
+    assert places == [tuple(task) for task in read_plan().tasks()]
+
+
 def test_the_settings_of_a_record_hold_those_of_earlier_stages():
     def of(overrides):
         return settings_digest(pipeline("smoke", 0, overrides, Path("nowhere")), "eval-rl-degrpo-0")

@@ -186,7 +186,5 @@ def phase_diagram(regret: Mapping[str, pd.DataFrame], zeros: Mapping[str, pd.Ser
         figure.update_xaxes(tickvals=list(cells.columns), showgrid=False, **place)
     figure.update_xaxes(title_text="γ", row=len(regret), col=1)
     scale = {"colorscale": "Viridis", "cmin": 0, "cmax": 1}
-    figure.update_layout(
-        coloraxis={**scale, "colorbar": {"title": "regret", "thickness": 12}}, height=HEIGHT + 180
-    )
+    figure.update_layout(coloraxis={**scale, "colorbar": {"thickness": 12}}, height=HEIGHT + 180)
     return figure

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from thinkless.evidence_plots import dial_figure, grid_dots, phase_diagram, reliability_diagram, rule_figure
-from thinkless.notebook import wrapped
+from thinkless.notebook import over_runs, wrapped
 
 
 def test_reliability_marks_are_bins():
@@ -51,6 +51,11 @@ def test_a_table_of_texts_shows_them_as_they_are():
     html = wrapped(pd.DataFrame({"says": ["<think> | more"]}, index=["a claim"])).data
     assert "&lt;think&gt; | more" in html
     assert 'class="dataframe texts"' in html
+
+
+def test_figures_over_runs_come_with_a_t_interval():
+    assert over_runs([1.0, 2.0, 3.0]) == "2.000 ± 2.484"
+    assert over_runs(iter([0.5])) == "0.500"
 
 
 def test_a_mark_of_the_rule_figure_is_a_level_and_full_where_the_model_thinks():

@@ -140,7 +140,7 @@ def test_the_oracle_by_question_averages_over_samples():
 
 
 def test_a_report_survives_disk(report, tmp_path):
-    report.save(tmp_path / "answers.jsonl")
+    (tmp_path / "answers.jsonl").write_text(report.lines())
     again = load_report(tmp_path / "answers.jsonl", gamma=0.5)
     assert again.summary() == report.summary()
     assert list(again.answers.columns) == list(report.answers.columns)
@@ -148,6 +148,15 @@ def test_a_report_survives_disk(report, tmp_path):
     assert again.answers["text"].tolist() == ["8"] * 15  # text stays text
     pd.testing.assert_frame_equal(again.routers(), report.routers())
     pd.testing.assert_frame_equal(again.by_level(), report.by_level())
+
+
+def test_rewards_come_back_to_the_last_digit(report, tmp_path):
+    """1 - 0.7 is 0.30000000000000004, and the file has ten digits."""
+    answers = report.answers.assign(reward=report.answers["reward"].replace(0.5, 1 - 0.7))
+    (tmp_path / "answers.jsonl").write_text(Report(answers, 0.7).lines())
+    again = load_report(tmp_path / "answers.jsonl", gamma=0.7)
+    assert 1 - 0.7 in answers["reward"].tolist()
+    assert again.answers["reward"].tolist() == answers["reward"].tolist()
 
 
 # The evaluation itself, on a real model that has learned these answers; the repeated one is the free one.

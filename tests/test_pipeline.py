@@ -3,11 +3,22 @@
 Run: ``python -m pytest tests/test_pipeline.py``
 """
 
+import json
+import shutil
+
 import pytest
 
+from thinkless import pipeline as module
 from thinkless.__main__ import main
-from thinkless.pipeline import max_tokens, stages
+from thinkless.pipeline import max_tokens, pipeline, stages
 from thinkless.profiles import load_profile
+
+TINY = {
+    "problems": {"held_out_per_level": 4},
+    "base": {"rows": 64, "batch_size": 16},
+    "distill": {"questions": 32},
+    "sft": {"batch_size": 8},
+}
 
 
 def settings(name, overrides=None):
@@ -47,6 +58,31 @@ def test_a_setting_changes_the_stages_that_depend_on_it_and_no_other(override, c
 def test_the_length_limit_leaves_room_for_the_longest_right_answer():
     profile = load_profile("laptop")
     assert max_tokens(profile, "rl") > profile.problems.world().think_length(profile.problems.levels)
+
+
+def test_a_killed_evaluation_keeps_what_it_has_and_ends_with_the_same_answers(tmp_path, monkeypatch):
+    runner = pipeline("smoke", overrides=TINY, runs_dir=tmp_path)
+    path = runner.run("eval-sft") / "answers.jsonl"
+    whole, metrics = path.read_bytes(), runner.manifest("eval-sft")["metrics"]
+    shutil.rmtree(path.parent)
+
+    asked, evaluate = [], module.evaluate
+
+    def stopped_at_think(*arguments, settings, **others):
+        asked.extend(settings)
+        if asked == ["free", "short", "think"]:
+            raise KeyboardInterrupt
+        return evaluate(*arguments, settings=settings, **others)
+
+    monkeypatch.setattr(module, "evaluate", stopped_at_think)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run("eval-sft")
+    assert {json.loads(line)["setting"] for line in path.read_text().splitlines()} == {"free", "short"}
+    assert not runner.is_done("eval-sft")
+    runner.run("eval-sft")
+    assert asked == ["free", "short", "think", "think"]
+    assert path.read_bytes() == whole
+    assert runner.manifest("eval-sft")["metrics"] == metrics
 
 
 @pytest.mark.parametrize(

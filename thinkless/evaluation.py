@@ -144,14 +144,20 @@ class Report:
             "faults": float(free["fault"].notna().mean()),
         }
 
-    def save(self, path: Path):
-        """Write the answers as JSON lines; `load_report` reads them back."""
-        self.answers.to_json(path, orient="records", lines=True)
+    def lines(self) -> str:
+        """The answers as JSON lines, for a file that `load_report` reads."""
+        return self.answers.to_json(orient="records", lines=True)
 
 
 def load_report(path: Path, gamma: float) -> Report:
-    """A report saved with `Report.save`."""
-    return Report(pd.read_json(path, orient="records", lines=True, dtype={"prompt": str, "text": str}), gamma)
+    """A report from a file of `Report.lines`, rewarded with `gamma`: the file has rewards to ten digits."""
+    answers = pd.read_json(path, orient="records", lines=True, dtype={"prompt": str, "text": str})
+    modes = {mode.label: mode for mode in Mode}
+    answers["reward"] = [
+        reward(modes.get(mode), correct, gamma)
+        for mode, correct in zip(answers["mode"], answers["correct"], strict=True)
+    ]
+    return Report(answers, gamma)
 
 
 def _summary(thinks: np.ndarray, answers: pd.DataFrame) -> dict[str, float]:

@@ -18,13 +18,14 @@ from transformers.utils import logging as transformers_logging
 from thinkless import distill as distillation
 from thinkless.cards import save_pairs
 from thinkless.chat_template import chat_prompt, install_chat_template
-from thinkless.evaluation import evaluate
+from thinkless.evaluation import SETTINGS, evaluate, load_report
 from thinkless.models import build_model, build_tokenizer, load_tokenizer
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.problems import chain
 from thinkless.problems.sets import ChainProblems
 from thinkless.profiles import load_profile
 from thinkless.recorded import Recorded
+from thinkless.records import write_text
 from thinkless.settings import PretrainedModel, Profile
 from thinkless.stages import Run, Runner, Stage
 from thinkless.teachers import open_generator, open_teacher
@@ -182,21 +183,30 @@ def _rl(objective: str, repetition: int):
 
 
 def _evaluate(source: str):
+    """Answers are kept one setting (free, short, think) at a time: a kill costs the one under way."""
+
     def compute(run: Run) -> dict[str, Any]:
         model, settings = run.inputs[source] / "model", run.profile.evaluation
+        gamma, path = run.profile.rl.gamma, run.folder / "answers.jsonl"
+        lines = path.read_text(encoding="utf-8") if path.exists() else ""
+        done = {json.loads(line)["setting"] for line in lines.splitlines()}
         with closing(open_generator(model, settings.engine)) as generator:
-            report = evaluate(
-                generator,
-                prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model)),
-                max_tokens=max_tokens(run.profile, "evaluation"),
-                gamma=run.profile.rl.gamma,
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                samples=settings.samples,
-                seed=run.seed,
-            )
-        report.save(run.folder / "answers.jsonl")
-        return report.summary()
+            questions = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
+            for setting in [name for name in SETTINGS if name not in done]:
+                report = evaluate(
+                    generator,
+                    questions,
+                    max_tokens=max_tokens(run.profile, "evaluation"),
+                    gamma=gamma,
+                    temperature=settings.temperature,
+                    top_p=settings.top_p,
+                    samples=settings.samples,
+                    seed=run.seed,
+                    settings=[setting],
+                )
+                lines += report.lines()
+                write_text(path, lines)
+        return load_report(path, gamma).summary()
 
     return compute
 

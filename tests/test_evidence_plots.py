@@ -56,6 +56,7 @@ def test_a_table_of_texts_shows_them_as_they_are():
 def test_figures_over_runs_come_with_a_t_interval():
     assert over_runs([1.0, 2.0, 3.0]) == "2.000 ± 2.484"
     assert over_runs(iter([0.5])) == "0.500"
+    assert over_runs([-0.0001]) == "0.000"
 
 
 def test_a_mark_of_the_rule_figure_is_a_level_and_full_where_the_model_thinks():

@@ -26,7 +26,7 @@ def wrapped(table: pd.DataFrame) -> HTML:
 def over_runs(values: Iterable[float]) -> str:
     """Mean and 95 % t-interval over runs, as text; a single run has no interval."""
     mean, half = t_interval(np.array(list(values)))
-    return f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
+    return f"{mean:z.3f}" if np.isnan(half) else f"{mean:z.3f} ± {half:.3f}"  # z: no -0.000
 
 
 def cost(runner: Runner, stages: Sequence[str]) -> pd.DataFrame:

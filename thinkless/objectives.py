@@ -46,7 +46,7 @@ def _dr_grpo(n: Normalizers) -> tuple[Tensor, Tensor]:
 
 
 def _token_mean(n: Normalizers) -> tuple[Tensor, Tensor]:
-    """Every token of the step weighs the same: the "GRPO" of the code released with Thinkless."""
+    """Every token of the step weighs the same. The code released with Thinkless does so by micro-batch."""
     weight = n.lengths / n.mean_length
     return weight, weight
 
@@ -57,7 +57,7 @@ def _degrpo(n: Normalizers) -> tuple[Tensor, Tensor]:
 
 
 def _degrpo_token_mean(n: Normalizers) -> tuple[Tensor, Tensor]:
-    """The released code's DeGRPO: one mean over all control tokens, one over all response tokens."""
+    """A mean over all control tokens, one over all response tokens; the released code's, by micro-batch."""
     responses = torch.as_tensor(n.mean_length - 1, dtype=n.lengths.dtype).clamp(min=1e-9)
     return n.alpha * n.lengths, n.lengths / responses
 

@@ -137,6 +137,9 @@ def test_percent_and_fraction_are_remembered():
         ("1500", "15%", False),
         ("0.333333", "1/3", True),  # six digits of a fraction
         ("0.33333", "1/3", False),
+        ("0.166667", "1/6", True),
+        ("0.176471", "3/17", True),
+        ("0.1765", "3/17", False),
         ("0.0000671", "0.0000672", False),  # two decimals are exact
         ("1000000", "1000001", False),
         ("1000000.1", "1000000", False),

@@ -72,6 +72,19 @@ def test_a_chapter_that_raises_is_named_and_kept_out(root, capfd):
     assert "01_two has not been run" in error_line(capfd)
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import time; time.sleep(60)", "01_two.ipynb: a cell took more than 2 s"),
+        ("import os; os._exit(1)", "01_two.ipynb: its kernel died"),
+    ],
+)
+def test_a_chapter_that_never_ends_or_loses_its_kernel_is_named(root, capfd, code, message):
+    write_chapter(root, "01_two", code)
+    assert run(root, "--only", "01", "--timeout", "2") == 1
+    assert message in error_line(capfd)
+
+
 def test_a_stale_chapter_is_not_built(root, capfd):
     assert run(root) == 0
     write_chapter(root, "00_one", "print('newer')")

@@ -41,6 +41,7 @@ PLAN = {
         "again": {"repetitions": 1, "arms": ["grpo"], "variants": {"as it is": {}}},
     },
 }
+MINE = ["--plan", "plan.yaml", "--results", "results"]
 
 
 def test_the_packages_plan_is_possible():
@@ -74,7 +75,7 @@ def grid(tmp_path_factory):
     """The plan as a file, run by a process that is killed when something is under way, then to its end."""
     folder = tmp_path_factory.mktemp("evidence")
     (folder / "plan.yaml").write_text(yaml.safe_dump(PLAN, sort_keys=False))
-    command = [sys.executable, "-m", "thinkless.evidence", "run", "--plan", "plan.yaml", "--workers", "2"]
+    command = [sys.executable, "-m", "thinkless.evidence", "run", "--workers", "2", *MINE]
     first = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
     runs = folder / "runs" / "evidence"
     while not list(runs.glob("*/smoke/seed0/rl-degrpo-0/begun.json")):
@@ -156,7 +157,7 @@ def test_a_finished_grid_runs_nothing_and_finds_its_records_as_they_were(grid, c
     monkeypatch.chdir(folder)
     monkeypatch.setattr("subprocess.Popen", None)
     before = (folder / "results" / "evidence.jsonl").read_text()
-    assert main(["run", "--plan", "plan.yaml"]) == 0
+    assert main(["run", *MINE]) == 0
     output = capsys.readouterr().out
     assert "20 of 20 stages are done" in output
     assert "7 results as before, 0 changed" in output
@@ -193,6 +194,28 @@ def test_questions_of_other_runs_stay(grid, tmp_path):
     assert after[after["pipeline_seed"] == 0]["probability"].tolist() == table["probability"].tolist()
 
 
+def test_a_curve_that_begins_late_is_recorded(grid, monkeypatch):
+    folder, _ = grid
+    mine = read_grid(folder)
+    rows = [{"reward": 0.0}, {"reward": 0.5, "think_rate/level2": 1.0}]
+    monkeypatch.setattr("thinkless.evidence.read_metrics", lambda folder: rows)
+    row = next(row for row in mine.rows() if row["stage"] == "rl-degrpo-0")
+    assert row["curves"] == {"reward": [0.0, 0.5], "think_rate/level2": [None, 1.0]}
+
+
+@pytest.mark.parametrize("row", ["{}", "[]", "3", '{"variant": "a"}'])
+def test_a_line_that_is_no_record_is_damage(row, tmp_path):
+    (tmp_path / "evidence.jsonl").write_text(row + "\n")
+    with pytest.raises(StageError, match="is damaged"):
+        read_records(tmp_path)
+
+
+def test_one_variant_at_most_is_asked_again_and_again():
+    variants = {"a": {"evaluation.samples": 2}, "b": {"evaluation.samples": 2, "rl.alpha": 2.0}}
+    with pytest.raises(StageError, match="one variant only, not for a-x2 and b-x2"):
+        Plan("smoke", {"grid": {"arms": ["degrpo"], "variants": variants}})
+
+
 def test_two_meanings_of_one_name_are_refused():
     once, again = ({"arms": ["degrpo"], "variants": {"same": {"rl.alpha": a}}} for a in (1, 2))
     with pytest.raises(StageError, match="two variants are called 'same'"):
@@ -205,7 +228,10 @@ def test_two_meanings_of_one_name_are_refused():
         (["--only", "alpa*"], "no variant matches 'alpa*': there are as-it-is-x8, "),
         (["--plan", "absent.yaml"], "absent.yaml is no plan like the package's evidence.yaml: FileNotFound"),
         (["--plan", "text.yaml"], "text.yaml is no plan"),
-        (["--plan", "typo.yaml"], "did you mean 'rl.alpha'?"),
+        (["--plan", "number.yaml"], "number.yaml is no plan"),
+        (["--plan", "typo.yaml", "--results", "mine"], "did you mean 'rl.alpha'?"),
+        (["--plan", "typo.yaml"], "--plan needs --results"),
+        (["--runs-dir", "text.yaml/below"], "cannot write to text.yaml"),
     ],
 )
 def test_a_plan_that_cannot_be_run_is_refused_in_one_line(tmp_path, monkeypatch, capsys, arguments, message):
@@ -213,6 +239,8 @@ def test_a_plan_that_cannot_be_run_is_refused_in_one_line(tmp_path, monkeypatch,
     Path("text.yaml").write_text("grids: [alpha]")
     typo = {"arms": ["degrpo"], "variants": {"typo": {"rl.alfa": 1}}}
     Path("typo.yaml").write_text(yaml.safe_dump({"profile": "smoke", "grids": {"typo": typo}}))
+    number = {"arms": ["degrpo"], "pipeline_seeds": "3", "variants": {"typo": {}}}
+    Path("number.yaml").write_text(yaml.safe_dump({"profile": "smoke", "grids": {"number": number}}))
     assert main(["run", *arguments]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
@@ -257,6 +285,7 @@ def test_a_stage_that_fails_is_named_and_the_rest_is_kept(grid, tmp_path, capsys
     blocked = tmp_path / "runs" / "bad" / "smoke" / "seed0"
     blocked.mkdir(parents=True)
     (blocked / ".distill.lock").mkdir()
-    assert main(["run", "--plan", str(tmp_path / "plan.yaml"), "--runs-dir", str(tmp_path / "runs")]) == 1
+    folders = ["--runs-dir", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    assert main(["run", "--plan", str(tmp_path / "plan.yaml"), *folders]) == 1
     assert "stage distill ended with exit code 1" in capsys.readouterr().err
     assert (blocked / "base" / MANIFEST).exists()

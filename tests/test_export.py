@@ -66,6 +66,12 @@ def test_what_cannot_be_exported(runner, stage, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_of_other_settings_is_not_exported(runner, tmp_path):
+    other = pipeline("smoke", overrides={**TINY, "sft.learning_rate": 1e-5}, runs_dir=runner.root.parents[1])
+    with pytest.raises(StageError, match=r"made with other settings.*run sft first"):
+        export(other, "sft", tmp_path / "hybrid")
+
+
 def test_a_folder_that_exists_is_not_written_over(runner, tmp_path):
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(StageError, match="exists already"):

@@ -149,7 +149,7 @@ def test_the_pull_is_that_of_the_token_advantages(objective, scale):
     spreads = [np.std([0.5] * 4 + [1.0] * 6)] * 2 + [np.std([0.5] * 4 + [-1.0] * 6)] * 2
     centred = torch.tensor(values) - torch.tensor(means)
     if scale == "group":
-        centred = centred / torch.tensor(spreads, dtype=torch.float32)
+        centred = centred / (torch.tensor(spreads, dtype=torch.float32) + 1e-4)
     mask = (torch.arange(40) < torch.tensor(lengths)[:, None]).float()
     advantages = token_advantages(centred, mask, objective, alpha=0.3, mean_length=20, max_length=40)
     control = advantages[:, 0] / torch.tensor(lengths)  # the per-sequence mean

@@ -21,8 +21,8 @@ TINY = {
 }
 
 
-def settings(name, overrides=None):
-    profile = load_profile("smoke", overrides)
+def settings(name, overrides=None, profile="smoke"):
+    profile = load_profile(profile, overrides)
     return stages(profile)[name].settings(profile)
 
 
@@ -53,6 +53,22 @@ def test_stages_come_in_the_order_of_the_method():
 def test_a_setting_changes_the_stages_that_depend_on_it_and_no_other(override, changed):
     watched = ["base", "distill", "sft", "rl-grpo-0", "rl-degrpo-0", "eval-sft", "eval-rl-degrpo-0"]
     assert {name for name in watched if settings(name) != settings(name, override)} == changed
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ({"problems.evaluate": ["aime_2024"]}, {"eval-sft", "eval-rl-degrpo-0"}),
+        ({"problems.limit": 5}, {"eval-sft", "eval-rl-degrpo-0"}),
+        ({"problems.instruct_rl": False}, {"rl-degrpo-0"}),
+        ({"problems.instruct_evaluation": False}, {"base", "distill", "eval-sft", "eval-rl-degrpo-0"}),
+        ({"launch.precision": "float32"}, {"sft", "rl-degrpo-0"}),
+    ],
+)
+def test_a_setting_of_published_problems_changes_what_depends_on_it(override, changed):
+    watched = ["base", "distill", "sft", "rl-degrpo-0", "eval-sft", "eval-rl-degrpo-0"]
+    ours = {name for name in watched if settings(name, {}, "gpu") != settings(name, override, "gpu")}
+    assert ours == changed
 
 
 def test_the_length_limit_leaves_room_for_the_longest_right_answer():
@@ -93,6 +109,8 @@ def test_a_killed_evaluation_keeps_what_it_has_and_ends_with_the_same_answers(tm
         (["stage", "base", "--overrides", '{"rl.alhpa": 1}'], "did you mean 'rl.alpha'?"),
         (["stage", "base", "--overrides", '{"rl.alpha": "big"}'], "rl.alpha"),
         (["stage", "base", "--runs-dir", "/proc/nowhere"], "choose another runs_dir"),
+        (["stage", "base", "--seed", "-1"], "seed=-1: expected 0 or more"),
+        (["plan", "--assume", "5"], "assumptions are a mapping such as {'think_mean': 9000}, got 5"),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(arguments, message, capfd):

@@ -380,6 +380,21 @@ def test_the_first_failure_stops_the_others_which_can_go_on_later(tmp_path):
     assert runner.manifest("patient")["metrics"] == {"resumed": True}
 
 
+def test_a_machine_that_follows_lends_its_processes_once(tmp_path, monkeypatch):
+    """While the first machine still reads what was trained, begun.json is there and the manifest is not."""
+    for name, value in (("NODE_RANK", "1"), ("MASTER_ADDR", "127.0.0.1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("thinkless.stages.FOLLOWING", 0.01)
+    runner = make(tmp_path, {"launch.machines": 2, "launch.processes": 2, "rl.micro_batch": 8})
+    runner.folder("ranks").mkdir(parents=True)
+    (runner.folder("ranks") / BEGUN).write_text(json.dumps({"key": runner.key("ranks")}))
+    launched, looks = [], iter([False] * 6 + [True])
+    monkeypatch.setattr(runner, "_launch", launched.append)
+    monkeypatch.setattr(runner, "is_done", lambda name: next(looks))
+    runner.run("ranks")
+    assert launched == ["ranks"]
+
+
 def test_a_killed_worker_is_an_error_and_its_folder_stays(tmp_path):
     runner = make(tmp_path, {"launch.workers": 2})
     assert "stage killed ended with exit code -9: no output" in error_of(runner.run_many, ["killed"])

@@ -26,7 +26,7 @@ from thinkless.generation import TransformersGenerator
 from thinkless.losses import clipped_surrogate, degrpo_loss, grpo_loss, kl_to_reference
 from thinkless.models import build_model
 from thinkless.modes import Mode
-from thinkless.objectives import OBJECTIVES, token_advantages
+from thinkless.objectives import OBJECTIVES, group_advantages, token_advantages
 from thinkless.problems import chain
 from thinkless.rewards import ModeReward
 from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer
@@ -495,6 +495,20 @@ def test_rejected_groups_count_for_nothing(objective, folder):
     got = terms(output["advantages"], mask, mean_length=output["mean_length"])
     assert not got[:2].any()
     torch.testing.assert_close(got[2:], terms(advantages[2:], mask[2:]))
+
+
+@pytest.mark.parametrize("scale", ["none", "group"])
+def test_equal_rewards_are_rejected_whatever_they_are(scale, folder):
+    """The mean of eight equal rewards is rounded, so that their advantages are not exactly 0."""
+    groups = {"num_generations": 8, "per_device_train_batch_size": 8, "scale_rewards": scale}
+    trainer = build(folder, beta=0.0, reject_equal_groups=True, **groups)
+    for gamma in (0.1, 0.3, 0.5, 0.7, 0.9):
+        mixed = torch.tensor([1.0, -1, -1, -1, -1, -1, -1, -1])
+        rewards = torch.cat([torch.full((8,), 1 - gamma), torch.full((8,), -1.0), mixed])
+        advantages = group_advantages(rewards, 8, scale)
+        output = {"advantages": advantages, "completion_mask": torch.ones(24, 3)}
+        trainer._reject_equal_groups(output)
+        torch.testing.assert_close(output["advantages"], 3 * advantages)
 
 
 def test_groups_are_rejected_while_training(learner):

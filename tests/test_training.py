@@ -136,6 +136,24 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_metrics(stage, uninte
     assert steps_before <= len(read_metrics(killed.folder(stage)))
 
 
+def test_a_kill_after_the_model_was_saved_costs_nothing(uninterrupted, tmp_path):
+    killed = pipeline("smoke", overrides=TINY, runs_dir=tmp_path)
+    killed.root.mkdir(parents=True)
+    for stage in ("base", "distill", "sft"):
+        subprocess.run(["cp", "-r", uninterrupted.folder(stage), killed.folder(stage)], check=True)
+    folder = killed.folder("sft")
+    (folder / "result.json").unlink()
+    (folder / "manifest.json").rename(folder / "begun.json")  # both hold the stage's key
+    (folder / "checkpoints" / "checkpoint-3").mkdir(parents=True)  # half removed
+    (folder / "checkpoints" / "checkpoint-3" / "trainer_state.json").write_text("{}")
+    untouched = (folder / METRICS).stat().st_mtime_ns, (folder / "model").stat().st_mtime_ns
+    killed.run("sft")
+    assert untouched == ((folder / METRICS).stat().st_mtime_ns, (folder / "model").stat().st_mtime_ns)
+    assert weights_and_metrics(killed, "sft") == weights_and_metrics(uninterrupted, "sft")
+    assert killed.manifest("sft")["metrics"] == uninterrupted.manifest("sft")["metrics"]
+    assert not (folder / "checkpoints").exists()
+
+
 def test_a_run_that_lost_a_rank_says_so_and_goes_on_to_the_same_weights(uninterrupted, tmp_path):
     """Two ranks under accelerate; the second gets SIGKILL, and the first must not wait for it for ever."""
     two = {**TINY, "launch": {"processes": 2}, "rl": {**TINY["rl"], "micro_batch": 8}}

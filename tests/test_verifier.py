@@ -37,6 +37,9 @@ def is_alive(pid: int) -> bool:
         ("x+1", "x-1", False),
         ("0.0000314", r"\frac{\pi}{100000}", False),  # equal to six decimals, not to six digits
         ("0.0000314159265", r"\frac{\pi}{100000}", True),
+        ("0.707107", r"\frac{\sqrt{2}}{2}", True),
+        ("0.70711", r"\frac{\sqrt{2}}{2}", False),
+        ("0.0314159", r"\frac{\pi}{100}", True),
         (r"3.141593", r"\pi", True),  # six decimals
         (r"3.14159", r"\pi", False),
         ("5", "5c", False),  # a variable, and no cent

@@ -142,7 +142,7 @@ def _same_number(given: Number, gold: Number) -> bool:
     if given.percent != gold.percent and given.value != gold.value:  # 15% is 15 as well as 0.15
         return given.value / (100 if given.percent else 1) == gold.value / (100 if gold.percent else 1)
     if given.is_fraction != gold.is_fraction:
-        return abs(given.value - gold.value) <= abs(gold.value) / 10**6
+        return abs(given.value - gold.value) <= abs(gold.value) * 5 / 10**6  # rounded to six digits
     return given.value == gold.value
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from thinkless.__main__ import add_run_options
 from thinkless.profiles import ProfileError, load_profile
@@ -139,6 +140,12 @@ def run_chapter(notebook: Path, options: Mapping[str, Any], *, timeout: int | No
         raise BookError(
             f"{notebook.name} failed in cell {error.cell_index}: {error.ename}: {error.evalue} "
             f"(its output so far: {failed})"
+        ) from None
+    except CellTimeoutError:
+        raise BookError(f"{notebook.name}: a cell took more than {timeout} s (see {failed})") from None
+    except DeadKernelError:
+        raise BookError(
+            f"{notebook.name}: its kernel died, perhaps for want of memory (see {failed})"
         ) from None
     seconds = time.perf_counter() - started
     for cell in book.cells:  # papermill's own notes hold paths of this machine

@@ -50,7 +50,8 @@ class Task(NamedTuple):
 
 @dataclass
 class Plan:
-    """The grids of `evidence.yaml`. Raises StageError if one name stands for two variants."""
+    """The grids of `evidence.yaml`. Raises StageError if one name stands for two variants, or two variants
+    have `evaluation.samples`: the table of questions has room for one."""
 
     profile: str
     grids: dict[str, dict[str, Any]]
@@ -66,6 +67,9 @@ class Plan:
                     raise StageError(f"two variants are called {name!r}: they have different overrides")
                 mine["rl.arms"] = [*mine["rl.arms"], *(a for a in grid["arms"] if a not in mine["rl.arms"])]
                 mine["rl.repetitions"] = max(mine["rl.repetitions"], grid.get("repetitions", 3))
+        sampled = [slug for slug, mine in self.variants.items() if "evaluation.samples" in mine]
+        if len(sampled) > 1:
+            raise StageError(f"evaluation.samples is for one variant only, not for {' and '.join(sampled)}")
 
     def variants_of(self, grid: str) -> dict[str, str]:
         """The variants of one grid: what it calls them, and the name of their folders and records."""
@@ -87,8 +91,10 @@ def read_plan(path: Path | None = None) -> Plan:
     """The plan in a file, or the one that comes with the package. Raises StageError if it is none."""
     path = path or Path(__file__).with_suffix(".yaml")
     try:
-        return Plan(**yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        plan = Plan(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        plan.tasks()
+        return plan
+    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise StageError(f"{path} is no plan like the package's evidence.yaml: {error!r}") from None
 
 
@@ -224,8 +230,9 @@ class Grid:
         }
         if trained.startswith("rl-"):
             metrics = [m for m in read_metrics(runner.folder(trained)) if "reward" in m]
-            names = [n for n in metrics[0] if n in CURVES or n.startswith("think_rate/")]
-            row["curves"] = {name: [m.get(name) for m in metrics] for name in names}
+            names = dict.fromkeys(name for step in metrics for name in step)
+            kept = [name for name in names if name in CURVES or name.startswith("think_rate/")]
+            row["curves"] = {name: [step.get(name) for step in metrics] for name in kept}
         return _rounded(row)
 
     def questions(self) -> pd.DataFrame:
@@ -314,7 +321,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plan", type=Path, help="grids of your own; by default the package's evidence.yaml")
     parser.add_argument("--only", default="*", help="variants that match this pattern, such as 'alpha*'")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/evidence"))
-    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--results", type=Path, help="where records go; by default results")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes at a time, one core each"
     )
@@ -323,12 +330,19 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--workers must be at least 1")
     try:
         grid = Grid(read_plan(options.plan), options.runs_dir, options.workers, options.only)
+        if options.plan and not options.results:
+            raise StageError(
+                "--plan needs --results: records of runs that are not in the plan are dropped there"
+            )
+        results = options.results or Path("results")
         if options.command == "run":
             grid.run()
-        same, changed = record(grid, options.results)
+        same, changed = record(grid, results)
     except (StageError, ProfileError) as error:
         return fail(error)
-    _say(f"recorded in {options.results}: {same} results as before, {len(changed)} changed")
+    except OSError as error:
+        return fail(StageError(f"cannot write to {error.filename} ({error.strerror}): choose another folder"))
+    _say(f"recorded in {results}: {same} results as before, {len(changed)} changed")
     for place in changed:
         print(f"  changed: {place}")
     return 0

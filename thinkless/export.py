@@ -54,12 +54,17 @@ _SHOWN = {
 def export(runner: Runner, stage: str, folder: Path) -> Path:
     """Copy a finished stage's model into the new `folder`, with a card.
 
-    Raises StageError if the stage has no model or has not finished, or if `folder` exists already.
+    Raises StageError if the stage has no model or has not finished with these settings, or if `folder`
+    exists already.
     """
     source = runner.folder(stage) / "model"
     if "model" not in runner.stages[stage].outputs:
         raise StageError(f"stage {stage} makes no model: choose one that does, such as sft")
     card = model_card(runner, stage, folder.name)
+    if not runner.is_done(stage):
+        raise StageError(
+            f"{source} was made with other settings, or from inputs that are gone: run {stage} first"
+        )
     if folder.exists():
         raise StageError(f"{folder} exists already: choose another folder, or remove it")
     partial = folder.with_name(folder.name + ".partial")

@@ -30,8 +30,12 @@ def read_records(folder: Path = RESULTS) -> list[dict[str, Any]]:
     """The rows of `evidence.jsonl`, one for each model. Raises StageError if there is no such file."""
     path = _existing(folder / RECORDS)
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            if not {"variant", "pipeline_seed", "stage", "metrics"} <= dict(row).keys():
+                raise ValueError(f"this is no record: {json.dumps(row)[:60]}")
+        return rows
+    except (ValueError, TypeError) as error:
         raise StageError(f"{path} is damaged ({error}): take the committed one back, or delete it") from None
 
 
@@ -71,7 +75,7 @@ def predicted_pull(warm: Mapping[str, Any], profile: Profile, objective: str) ->
     rate, gamma = by_level("think_rate"), profile.rl.gamma
     pull = expected_mode_gradient(rate, accuracies, (think, short), gamma)
     if profile.rl.scale_rewards == "group":
-        pull = pull / _reward_std(rate, accuracies, gamma)
+        pull = pull / (_reward_std(rate, accuracies, gamma) + 1e-4)  # as TRL does
     index = pd.Index(map(int, levels), name="level")
     return pd.Series(pull.numpy() * mix / mix.sum(), index=index)
 
@@ -84,13 +88,14 @@ def _reward_std(
     wrong = 1 - right_think - right_short
     mean = (1 - gamma) * right_think + right_short - wrong
     square = (1 - gamma) ** 2 * right_think + right_short + wrong
-    return (square - mean**2).sqrt()
+    return (square - mean**2).clamp(min=0).sqrt()
 
 
 def gamma_without_pull(warm: Mapping[str, Any], profile: Profile, objective: str) -> float:
     """The price γ at which `predicted_pull` sums to zero, which is linear in it; above it lies ``<short>``.
 
-    Negative or above 1 if there is no such price among the possible ones.
+    Negative or above 1 if there is no such price among the possible ones. With `rl.scale_rewards` it is not
+    linear, and this is not its zero.
     """
 
     def pull(gamma: float) -> float:

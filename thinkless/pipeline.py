@@ -23,7 +23,7 @@ from thinkless.models import build_model, build_tokenizer, load_tokenizer
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.problems import chain
 from thinkless.problems.sets import ChainProblems
-from thinkless.profiles import load_profile
+from thinkless.profiles import ProfileError, load_profile
 from thinkless.recorded import Recorded
 from thinkless.records import write_text
 from thinkless.settings import PretrainedModel, Profile
@@ -211,17 +211,28 @@ def _evaluate(source: str):
     return compute
 
 
-def _settings(*sections: str, without: tuple[str, ...] = ()):
-    """A stage's settings: these sections of the profile, without keys that do not change its result."""
-    return lambda profile: profile.model_dump(
-        include=dict.fromkeys(sections, True),
-        exclude={name: set(without) for name in sections if getattr(profile, name) is not None},
-    )
+def _settings(*sections: str, without: tuple[str, ...] = (), trains: bool = False):
+    """A stage's settings: these sections of the profile, without keys that do not change its result.
+
+    A training also depends on `launch.precision`, which is left out where it is the usual float32.
+    """
+
+    def pick(profile: Profile) -> dict[str, Any]:
+        settings = profile.model_dump(
+            include=dict.fromkeys(sections, True),
+            exclude={name: set(without) for name in sections if getattr(profile, name) is not None},
+        )
+        if trains and profile.launch.precision != "float32":
+            settings["precision"] = profile.launch.precision
+        return settings
+
+    return pick
 
 
 def _measured(profile: Profile) -> dict[str, Any]:
     """What an evaluation depends on, beside the model: the questions, the sampling and the reward."""
-    questions = {"levels", "verbosity", "redundancy", "held_out_per_level"}
+    questions = {"levels", "verbosity", "redundancy", "held_out_per_level"}  # of chains
+    questions |= {"evaluate", "folder", "limit", "instruct_evaluation"}  # of published sets
     return profile.model_dump(include={"evaluation": True, "problems": questions, "rl": {"gamma"}})
 
 
@@ -233,9 +244,12 @@ def rl_stage(objective: str, repetition: int) -> str:
 def stages(profile: Profile) -> dict[str, Stage]:
     """Every stage that the profile asks for, in the order of the method."""
     trained = ("model",)
-    unseen = ("mix", "held_out_per_level")  # dials of the problems that only later stages look at
-    base = _settings("base", "model", "problems", without=(*unseen, "save_steps"))
-    sft = _settings("sft", without=("save_steps",))
+    measured = ("held_out_per_level", "evaluate", "limit")  # what only evaluations ask
+    unseen = ("mix", "instruct_rl", *measured)  # dials of the problems that only later stages look at
+    base = _settings(
+        "base", "model", "problems", without=(*unseen, "save_steps"), trains=profile.base is not None
+    )
+    sft = _settings("sft", without=("save_steps",), trains=True)
     result = [
         Stage("base", base, _fetch_base, (), trained)
         if isinstance(profile.model, PretrainedModel)
@@ -245,7 +259,8 @@ def stages(profile: Profile) -> dict[str, Stage]:
     ]
     sources = ["sft"]
     places = ("save_steps", "vllm_memory", "server")  # where and how often, not what
-    rl = _settings("rl", "problems", without=("arms", "repetitions", "held_out_per_level", *places))
+    which = ("arms", "repetitions", "instruct_evaluation", *measured)
+    rl = _settings("rl", "problems", without=(*which, *places), trains=True)
     for repetition in range(profile.rl.repetitions):
         for arm in profile.rl.arms:
             sources.append(rl_stage(arm, repetition))
@@ -262,7 +277,9 @@ def pipeline(
     overrides: Mapping[str, Any] | None = None,
     runs_dir: str | Path = "runs",
 ) -> Runner:
-    """The runner of a profile's stages. Raises ProfileError if profile or overrides are impossible."""
+    """The runner of a profile's stages. Raises ProfileError if profile, overrides or seed are impossible."""
+    if seed < 0:
+        raise ProfileError(f"seed={seed}: expected 0 or more")
     disable_progress_bars()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -152,7 +152,8 @@ class RL(Optimizer):
     scale_rewards: Literal["none", "group"] = "none"
     """`group` divides advantages by their group's standard deviation, as the first GRPO did."""
     reject_equal_groups: bool = False
-    """Average over the groups whose rewards differ; the others teach nothing, but thin out the mean."""
+    """Average over the groups whose rewards differ; the others teach nothing, but thin out the mean.
+    Needs `beta` = 0."""
     epsilon: float = Field(gt=0, lt=1)
     engine: Literal["transformers", "vllm", "server"] = "transformers"
     """What samples the rollouts. `vllm` lives on the training's own devices and sleeps while they train;
@@ -174,6 +175,8 @@ class RL(Optimizer):
             )
         if (self.engine == "server") != (self.server is not None):
             raise ValueError(f"server={self.server!r} does not go with engine={self.engine!r}")
+        if self.reject_equal_groups and self.beta:
+            raise ValueError(f"reject_equal_groups needs beta=0, got {self.beta}: KL has no group")
 
 
 class Evaluation(Section):
@@ -300,11 +303,13 @@ def _check_kinds(profile: Profile):
         )
     if scratch != (profile.base is not None):
         raise ValueError("section base: needed for model.kind='scratch', and for no other")
-    for name in ("think", "short"):
-        if (getattr(profile.distill, name).kind == "cue") != scratch:
+    # recorded answers bring their own questions, which the short teacher is then asked
+    for name, published in (("think", ("model", "server", "data")), ("short", ("model", "server"))):
+        kind = getattr(profile.distill, name).kind
+        if kind not in (("cue",) if scratch else published):
             raise ValueError(
-                f"distill.{name}.kind={getattr(profile.distill, name).kind!r}: expected "
-                + ("'cue', the base model itself" if scratch else "'model', 'server' or 'data'")
+                f"distill.{name}.kind={kind!r}: expected "
+                + ("'cue', the base model itself" if scratch else " or ".join(map(repr, published)))
             )
     if not scratch:
         for section in ("distill", "rl", "evaluation"):

@@ -304,11 +304,12 @@ class Runner:
         self.check_exit(name, self._start(name, [*launcher, *arguments, "--rank"]).wait())
 
     def _follow(self, name: str):
-        """On a machine that is not the first: lend its processes to a stage, or wait until it is done."""
+        """On a machine that is not the first: lend its processes to a stage, once, until it is done."""
+        begun, lent = self.folder(name) / BEGUN, not self.stages[name].distributed
         while not self.is_done(name):
-            begun = self.folder(name) / BEGUN
-            if self.stages[name].distributed and begun.exists() and read_json(begun)["key"] == self.key(name):
+            if not lent and begun.exists() and read_json(begun)["key"] == self.key(name):
                 self._launch(name)
+                lent = True  # the first machine hashes the model now, and begun.json is still there
             time.sleep(FOLLOWING)
 
     def compute(self, name: str):

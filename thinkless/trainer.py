@@ -86,10 +86,13 @@ class DeGRPOTrainer(GRPOTrainer):
         return output
 
     def _reject_equal_groups(self, output):
-        """Make the means over all sequences means over those of groups whose rewards differ."""
-        advantages = self.accelerator.gather(output["advantages"])
+        """Make the means over all sequences means over those of groups whose rewards differ.
+
+        Equal rewards have equal advantages, though not exactly 0: their mean is rounded.
+        """
+        advantages = self.accelerator.gather(output["advantages"]).view(-1, self.num_generations)
         lengths = self.accelerator.gather(output["completion_mask"].sum(dim=1))
-        differ = advantages.view(-1, self.num_generations).any(dim=1)
+        differ = advantages.amax(dim=1) > advantages.amin(dim=1)
         if differ.any():
             kept = lengths[differ.repeat_interleave(self.num_generations)]
             output["advantages"] = output["advantages"] / differ.float().mean()

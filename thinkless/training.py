@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, Trainer
 from trl import SFTConfig, SFTTrainer
 
 from thinkless.models import load_tokenizer
-from thinkless.records import METRICS, StageError, read_metrics
+from thinkless.records import METRICS, StageError, read_metrics, write_text
 from thinkless.rewards import ModeReward
 from thinkless.settings import RL, SFT, Base, Launch, Optimizer
 from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer
@@ -42,7 +42,7 @@ def fetch(path: str, revision: str | None = None):
         return AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto"), tokenizer
     except (OSError, ValueError) as error:
         raise StageError(
-            f"cannot load the model {path!r} ({str(error).splitlines()[0]}): expected a folder with a "
+            f"cannot load the model {path!r} ({str(error).partition(chr(10))[0]}): expected a folder with a "
             "Transformers model, or its name on the hub and a network"
         ) from None
 
@@ -89,7 +89,7 @@ class MetricsFile(TrainerCallback):
         if state.is_world_process_zero:
             kept = [row for row in read_metrics(self.folder) if row["step"] <= state.global_step]
             text = "".join(json.dumps(row) + "\n" for row in kept)
-            (self.folder / METRICS).write_text(text, encoding="utf-8")
+            write_text(self.folder / METRICS, text)
 
     def on_log(self, args, state, control, logs=None, **_):
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
@@ -112,7 +112,7 @@ def last_checkpoint(folder: Path) -> Path | None:
         try:
             json.loads((newest / "trainer_state.json").read_text())
         except (OSError, ValueError):
-            shutil.rmtree(newest)
+            shutil.rmtree(newest, ignore_errors=True)  # every rank does
             continue
         try:
             for weights in newest.glob("*.safetensors"):
@@ -212,7 +212,19 @@ def rl_config(
 
 
 def _finish(trainer: Trainer, folder: Path) -> list[dict]:
-    """Train, from the last checkpoint if there is one; save `model/`; return the metrics rows."""
+    """Train, from the last checkpoint if there is one; save `model/`; return the metrics rows.
+
+    A kill can come after `model/` was saved, complete as ever: then there is nothing left to train.
+    """
+    if not (folder / "model").exists():
+        _train(trainer, folder)
+    if trainer.accelerator.is_main_process:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    return read_metrics(folder)
+
+
+def _train(trainer: Trainer, folder: Path):
     trainer.add_callback(MetricsFile(folder))
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(folder / "checkpoints")
@@ -224,9 +236,6 @@ def _finish(trainer: Trainer, folder: Path) -> list[dict]:
     if trainer.accelerator.is_main_process:
         model = trainer.accelerator.unwrap_model(trainer.model)
         save(model, trainer.processing_class, folder / "model", weights)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    return read_metrics(folder)
 
 
 def train_supervised(
@@ -245,7 +254,8 @@ def train_supervised(
     )
     history = _finish(trainer, folder)
     losses = [row["loss"] for row in history if "loss" in row]
-    return {"loss": losses[-1] if losses else None, "rows": len(rows), "updates": trainer.state.global_step}
+    updates = math.ceil(len(rows) / settings.batch_size)
+    return {"loss": losses[-1] if losses else None, "rows": len(rows), "updates": updates}
 
 
 def train_rl(

@@ -193,4 +193,4 @@ def _decimals(gold: list[Any]) -> int:
         size = abs(float(gold[0]))
     except Exception:  # not a number
         return 6
-    return 6 - math.floor(math.log10(size)) if 0 < size < 1 else 6
+    return 5 - math.floor(math.log10(size)) if 0 < size < 1 else 6

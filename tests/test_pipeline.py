@@ -12,6 +12,7 @@ from thinkless import pipeline as module
 from thinkless.__main__ import main
 from thinkless.pipeline import max_tokens, pipeline, stages
 from thinkless.profiles import load_profile
+from thinkless.records import StageError
 
 TINY = {
     "problems": {"held_out_per_level": 4},
@@ -74,6 +75,16 @@ def test_a_setting_of_published_problems_changes_what_depends_on_it(override, ch
 def test_the_length_limit_leaves_room_for_the_longest_right_answer():
     profile = load_profile("laptop")
     assert max_tokens(profile, "rl") > profile.problems.world().think_length(profile.problems.levels)
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}"])
+def test_damaged_answers_are_named(line, tmp_path):
+    runner = pipeline("smoke", overrides=TINY, runs_dir=tmp_path)
+    path = runner.run("eval-sft") / "answers.jsonl"
+    (path.parent / "manifest.json").rename(path.parent / "begun.json")  # both hold the stage's key
+    path.write_text(line)
+    with pytest.raises(StageError, match=r"is damaged.*delete it"):
+        runner.run("eval-sft")
 
 
 def test_a_killed_evaluation_keeps_what_it_has_and_ends_with_the_same_answers(tmp_path, monkeypatch):

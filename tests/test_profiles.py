@@ -225,6 +225,7 @@ def test_profiles_that_extend_each_other(tmp_path):
 
 def test_extends_that_is_no_name(tmp_path):
     assert "cannot extend 3" in message_of(write(tmp_path / "mine.yaml", {"extends": 3}))
+    assert "profile 5: expected a profile's name" in message_of(5)
 
 
 def test_a_folder_is_no_profile(tmp_path):

@@ -11,6 +11,7 @@ Conventions, as graders of MATH and GSM8K have them: units, currencies and degre
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -141,8 +142,9 @@ def _value(parts: dict[str, str]) -> Fraction | None:
 def _same_number(given: Number, gold: Number) -> bool:
     if given.percent != gold.percent and given.value != gold.value:  # 15% is 15 as well as 0.15
         return given.value / (100 if given.percent else 1) == gold.value / (100 if gold.percent else 1)
-    if given.is_fraction != gold.is_fraction:
-        return abs(given.value - gold.value) <= abs(gold.value) * 5 / 10**6  # rounded to six digits
+    if given.is_fraction != gold.is_fraction and gold.value:
+        place = (Decimal(gold.value.numerator) / gold.value.denominator).adjusted()  # of the first digit
+        return abs(given.value - gold.value) <= Fraction(10) ** (place - 5) / 2
     return given.value == gold.value
 
 

@@ -142,7 +142,8 @@ def run_chapter(notebook: Path, options: Mapping[str, Any], *, timeout: int | No
             f"(its output so far: {failed})"
         ) from None
     except CellTimeoutError:
-        raise BookError(f"{notebook.name}: a cell took more than {timeout} s (see {failed})") from None
+        late = f"a cell took more than {timeout} s" if timeout else "an output did not come: run it again"
+        raise BookError(f"{notebook.name}: {late} (see {failed})") from None
     except DeadKernelError:
         raise BookError(
             f"{notebook.name}: its kernel died, perhaps for want of memory (see {failed})"

@@ -328,20 +328,23 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.workers < 1:
         parser.error("--workers must be at least 1")
+    results = options.results or Path("results")
     try:
         grid = Grid(read_plan(options.plan), options.runs_dir, options.workers, options.only)
         if options.plan and not options.results:
             raise StageError(
                 "--plan needs --results: records of runs that are not in the plan are dropped there"
             )
-        results = options.results or Path("results")
         if options.command == "run":
             grid.run()
         same, changed = record(grid, results)
     except (StageError, ProfileError) as error:
         return fail(error)
     except OSError as error:
-        return fail(StageError(f"cannot write to {error.filename} ({error.strerror}): choose another folder"))
+        place = error.filename or results
+        return fail(
+            StageError(f"cannot write to {place} ({error.strerror}): choose another, or free some space")
+        )
     _say(f"recorded in {results}: {same} results as before, {len(changed)} changed")
     for place in changed:
         print(f"  changed: {place}")

@@ -25,7 +25,7 @@ from thinkless.problems import chain
 from thinkless.problems.sets import ChainProblems
 from thinkless.profiles import ProfileError, load_profile
 from thinkless.recorded import Recorded
-from thinkless.records import write_text
+from thinkless.records import StageError, write_text
 from thinkless.settings import PretrainedModel, Profile
 from thinkless.stages import Run, Runner, Stage
 from thinkless.teachers import open_generator, open_teacher
@@ -189,7 +189,10 @@ def _evaluate(source: str):
         model, settings = run.inputs[source] / "model", run.profile.evaluation
         gamma, path = run.profile.rl.gamma, run.folder / "answers.jsonl"
         lines = path.read_text(encoding="utf-8") if path.exists() else ""
-        done = {json.loads(line)["setting"] for line in lines.splitlines()}
+        try:
+            done = {json.loads(line)["setting"] for line in lines.splitlines()}
+        except (ValueError, TypeError, KeyError) as error:
+            raise StageError(f"{path} is damaged ({error!r}): delete it to ask its questions again") from None
         with closing(open_generator(model, settings.engine)) as generator:
             questions = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
             for setting in [name for name in SETTINGS if name not in done]:

@@ -45,8 +45,8 @@ def load_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profi
 
 def _read(name: str, children: tuple[str, ...] = ()) -> dict[str, Any]:
     if not isinstance(name, str) or name in children:
-        what = f"profile {children[-1]!r} cannot extend" if children else "there is no profile"
-        raise ProfileError(f"{what} {name!r}: expected another profile's name")
+        what = f"profile {children[-1]!r} cannot extend {name!r}" if children else f"profile {name!r}"
+        raise ProfileError(f"{what}: expected {'another' if children else 'a'} profile's name")
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

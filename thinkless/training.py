@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainerCallback
@@ -216,7 +217,8 @@ def _finish(trainer: Trainer, folder: Path) -> list[dict]:
 
     A kill can come after `model/` was saved, complete as ever: then there is nothing left to train.
     """
-    if not (folder / "model").exists():
+    [saved] = broadcast_object_list([(folder / "model").exists()])  # what the first rank sees holds for all
+    if not saved:
         _train(trainer, folder)
     if trainer.accelerator.is_main_process:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)

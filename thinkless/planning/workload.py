@@ -75,7 +75,7 @@ class Assumptions:
 def assume(profile: Profile, changes: Mapping[str, Any] | None = None) -> Assumptions:
     """The assumptions for a profile, `changes` applied. A changed mean keeps its spread unless the rms is
     given too. Raises PlanError for an unknown name or an impossible value."""
-    if not isinstance(changes or {}, Mapping):
+    if changes is not None and not isinstance(changes, Mapping):
         raise PlanError(f"assumptions are a mapping such as {{'think_mean': 9000}}, got {changes!r}")
     changes = dict(changes or {})
     known = {field.name for field in fields(Assumptions)} - {"exact"}

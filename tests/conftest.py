@@ -23,6 +23,13 @@ TINY = {
     "context": 256,
     "seed": 3,
 }
+SMALLEST = {
+    "problems": {"held_out_per_level": 4},
+    "base": {"rows": 64, "batch_size": 16},
+    "distill": {"questions": 32},
+    "sft": {"batch_size": 8},
+}
+"""Overrides of `smoke`: a whole pipeline in seconds, whose model has learned nothing."""
 
 
 @pytest.fixture(scope="session")

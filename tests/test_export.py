@@ -7,6 +7,7 @@ import json
 
 import pytest
 import yaml
+from conftest import SMALLEST
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from thinkless.__main__ import main
@@ -14,18 +15,11 @@ from thinkless.export import CARD, export, model_card, push_model
 from thinkless.pipeline import pipeline
 from thinkless.records import StageError
 
-TINY = {
-    "problems": {"held_out_per_level": 4},
-    "base": {"rows": 64, "batch_size": 16},
-    "distill": {"questions": 32},
-    "sft": {"batch_size": 8},
-}
-
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory):
     """A warmed-up model of the smallest kind, and its evaluation."""
-    runner = pipeline("smoke", overrides=TINY, runs_dir=tmp_path_factory.mktemp("runs"))
+    runner = pipeline("smoke", overrides=SMALLEST, runs_dir=tmp_path_factory.mktemp("runs"))
     runner.run("eval-sft")
     return runner
 
@@ -67,7 +61,9 @@ def test_what_cannot_be_exported(runner, stage, message, tmp_path):
 
 
 def test_a_model_of_other_settings_is_not_exported(runner, tmp_path):
-    other = pipeline("smoke", overrides={**TINY, "sft.learning_rate": 1e-5}, runs_dir=runner.root.parents[1])
+    other = pipeline(
+        "smoke", overrides={**SMALLEST, "sft.learning_rate": 1e-5}, runs_dir=runner.root.parents[1]
+    )
     with pytest.raises(StageError, match=r"made with other settings.*run sft first"):
         export(other, "sft", tmp_path / "hybrid")
 
@@ -88,7 +84,7 @@ def test_without_a_hub_pushing_says_so_in_one_line(runner, tmp_path, monkeypatch
 
 
 def test_the_command_prints_the_folder(runner, tmp_path, capsys):
-    overrides = json.dumps(TINY)
+    overrides = json.dumps(SMALLEST)
     arguments = ["--profile", "smoke", "--runs-dir", str(runner.root.parents[1]), "--overrides", overrides]
     assert main(["export", "sft", str(tmp_path / "hybrid"), *arguments]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "hybrid")

@@ -7,19 +7,13 @@ import json
 import shutil
 
 import pytest
+from conftest import SMALLEST
 
 from thinkless import pipeline as module
 from thinkless.__main__ import main
 from thinkless.pipeline import max_tokens, pipeline, stages
 from thinkless.profiles import load_profile
 from thinkless.records import StageError
-
-TINY = {
-    "problems": {"held_out_per_level": 4},
-    "base": {"rows": 64, "batch_size": 16},
-    "distill": {"questions": 32},
-    "sft": {"batch_size": 8},
-}
 
 
 def settings(name, overrides=None, profile="smoke"):
@@ -77,19 +71,32 @@ def test_the_length_limit_leaves_room_for_the_longest_right_answer():
     assert max_tokens(profile, "rl") > profile.problems.world().think_length(profile.problems.levels)
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with a warmed-up model of the smallest kind and its evaluation."""
+    folder = tmp_path_factory.mktemp("runs")
+    pipeline("smoke", overrides=SMALLEST, runs_dir=folder).run("eval-sft")
+    return folder
+
+
+@pytest.fixture
+def runner(runs, tmp_path):
+    """The pipeline on a copy of `runs`."""
+    shutil.copytree(runs, tmp_path / "runs")
+    return pipeline("smoke", overrides=SMALLEST, runs_dir=tmp_path / "runs")
+
+
 @pytest.mark.parametrize("line", ["{", "[]", "{}"])
-def test_damaged_answers_are_named(line, tmp_path):
-    runner = pipeline("smoke", overrides=TINY, runs_dir=tmp_path)
-    path = runner.run("eval-sft") / "answers.jsonl"
+def test_damaged_answers_are_named(line, runner):
+    path = runner.folder("eval-sft") / "answers.jsonl"
     (path.parent / "manifest.json").rename(path.parent / "begun.json")  # both hold the stage's key
     path.write_text(line)
     with pytest.raises(StageError, match=r"is damaged.*delete it"):
         runner.run("eval-sft")
 
 
-def test_a_killed_evaluation_keeps_what_it_has_and_ends_with_the_same_answers(tmp_path, monkeypatch):
-    runner = pipeline("smoke", overrides=TINY, runs_dir=tmp_path)
-    path = runner.run("eval-sft") / "answers.jsonl"
+def test_a_killed_evaluation_keeps_what_it_has_and_ends_with_the_same_answers(runner, monkeypatch):
+    path = runner.folder("eval-sft") / "answers.jsonl"
     whole, metrics = path.read_bytes(), runner.manifest("eval-sft")["metrics"]
     shutil.rmtree(path.parent)
 

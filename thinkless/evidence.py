@@ -92,7 +92,7 @@ def read_plan(path: Path | None = None) -> Plan:
     path = path or Path(__file__).with_suffix(".yaml")
     try:
         plan = Plan(**yaml.safe_load(path.read_text(encoding="utf-8")))
-        plan.tasks()
+        plan.tasks()  # whether its counts are numbers
         return plan
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise StageError(f"{path} is no plan like the package's evidence.yaml: {error!r}") from None

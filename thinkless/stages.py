@@ -305,11 +305,11 @@ class Runner:
 
     def _follow(self, name: str):
         """On a machine that is not the first: lend its processes to a stage, once, until it is done."""
-        begun, lent = self.folder(name) / BEGUN, not self.stages[name].distributed
+        begun, needed = self.folder(name) / BEGUN, self.stages[name].distributed
         while not self.is_done(name):
-            if not lent and begun.exists() and read_json(begun)["key"] == self.key(name):
+            if needed and begun.exists() and read_json(begun)["key"] == self.key(name):
                 self._launch(name)
-                lent = True  # the first machine hashes the model now, and begun.json is still there
+                needed = False  # the first machine hashes the model now, and begun.json is still there
             time.sleep(FOLLOWING)
 
     def compute(self, name: str):

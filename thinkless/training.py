@@ -42,8 +42,9 @@ def fetch(path: str, revision: str | None = None):
         tokenizer = load_tokenizer(path, revision)
         return AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto"), tokenizer
     except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
         raise StageError(
-            f"cannot load the model {path!r} ({str(error).partition(chr(10))[0]}): expected a folder with a "
+            f"cannot load the model {path!r} ({reason}): expected a folder with a "
             "Transformers model, or its name on the hub and a network"
         ) from None
 

@@ -57,11 +57,16 @@ class Plan:
     grids: dict[str, dict[str, Any]]
     variants: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
     """Overrides of every variant that some grid has; `repetitions` and `arms` included."""
+    environments: dict[str, dict[str, str]] = field(init=False, default_factory=dict)
+    """Environment variables that a variant's processes run under, such as `MKL_CBWR`."""
 
     def __post_init__(self):
         for grid in self.grids.values():
-            for name, overrides in grid["variants"].items():
-                slug = _slug(name, overrides)
+            for name, variant in grid["variants"].items():
+                slug, overrides = _slug(name, variant), dict(variant)
+                environment = overrides.pop("environment", {})
+                if self.environments.setdefault(slug, environment) != environment:
+                    raise StageError(f"two variants are called {name!r}: they have different environments")
                 mine = self.variants.setdefault(slug, {**overrides, "rl.arms": [], "rl.repetitions": 1})
                 if _changes(mine) != _changes(overrides):
                     raise StageError(f"two variants are called {name!r}: they have different overrides")
@@ -162,7 +167,7 @@ class Grid:
         self.folder.mkdir(parents=True, exist_ok=True)
         tasks = self.tasks()
         every = self.tasks(self.plan.tasks())  # a variant that was not asked for may have what is needed
-        done = {task: self._key(task) for task in every if self.runner(task).is_done(task.stage)}
+        done = {task: self._identity(task) for task in every if self.runner(task).is_done(task.stage)}
         waiting = sorted((task for task in tasks if task not in done), key=lambda t: bool(self._inputs(t)))
         running: dict[Task, subprocess.Popen] = {}
         seconds: dict[str, list[float]] = {}
@@ -174,27 +179,28 @@ class Grid:
                 time.sleep(0.5)
                 for task in [task for task, process in running.items() if process.poll() is not None]:
                     self.runner(task).check_exit(task.stage, running.pop(task).returncode)
-                    done[task] = self._key(task)
+                    done[task] = self._identity(task)
                     took = self.runner(task).manifest(task.stage)["seconds"]
                     seconds.setdefault(_kind(task), []).append(took)
                     left = _left(waiting, list(running), seconds) / self.workers
                     count = f"{len(tasks) - len(waiting) - len(running)}/{len(tasks)}"
                     _say(f"[{count}] {task}: {took:.0f} s; at most {left / 60:.0f} min left")
 
-    def _go_on(self, waiting: list[Task], running: dict[Task, subprocess.Popen], done: dict[Task, str]):
+    def _go_on(self, waiting: list[Task], running: dict[Task, subprocess.Popen], done: dict[Task, Any]):
         """Link or start what can be: its inputs are done, and nobody else is at the same thing."""
         known = {key: task for task, key in done.items()}
-        busy = {self._key(task) for task in running}
+        busy = {self._identity(task) for task in running}
         for task in list(waiting):
             if not all(upstream in done for upstream in self._inputs(task)):
                 continue
-            key = self._key(task)
+            key = self._identity(task)
             if key in known:
                 source = known[key]
                 self.runner(task).adopt(task.stage, self.runner(source).folder(source.stage))
                 done[task] = key
             elif key not in busy and len(running) < self.workers:
-                running[task] = self.runner(task).start(task.stage)
+                environment = self.plan.environments[task.variant]
+                running[task] = self.runner(task).start(task.stage, environment)
                 busy.add(key)
             else:
                 continue
@@ -203,8 +209,9 @@ class Grid:
     def _inputs(self, task: Task) -> list[Task]:
         return [task._replace(stage=name) for name in self.runner(task).stages[task.stage].inputs]
 
-    def _key(self, task: Task) -> str:
-        return self.runner(task).key(task.stage)
+    def _identity(self, task: Task) -> tuple[str, str]:
+        """What makes two tasks the same computation: their key, and the environment that they run under."""
+        return self.runner(task).key(task.stage), digest(self.plan.environments[task.variant])
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A record of every finished evaluation, and of the training that it evaluates."""
@@ -214,10 +221,12 @@ class Grid:
     def _row(self, task: Task, runner: Runner) -> dict[str, Any]:
         trained = task.stage.removeprefix("eval-")
         evaluation, training = (runner.manifest(name) for name in (task.stage, trained))
+        environment = self.plan.environments[task.variant]
         row = {
             "variant": task.variant,
             "profile": self.plan.profile,
             "overrides": _changes(self.plan.variants[task.variant]),
+            **({"environment": environment} if environment else {}),
             "pipeline_seed": task.seed,
             "stage": trained,
             "key": training["key"],

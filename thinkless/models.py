@@ -22,6 +22,9 @@ from transformers.utils import cached_file
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
+ROUNDING = 1e-6
+"""Relative standard deviation of a rounding seed's noise: about eight units in the last place of float32."""
+
 PROBE = "What is 3+5*2 - 7?\n\nIt's 9; so x = {4, 5}."
 """Text with what a wrongly rebuilt tokenizer loses: spaces, line ends, digits, signs."""
 
@@ -47,8 +50,12 @@ def build_model(
     initializer_range: float,
     context: int,
     seed: int,
+    rounding_seed: int = 0,
 ) -> PreTrainedModel:
-    """A randomly initialised Qwen3 causal language model in float32, the same for the same seed."""
+    """A randomly initialised Qwen3 causal language model in float32, the same for the same seeds.
+
+    `rounding_seed` above 0 moves every weight by a relative `ROUNDING`, as another processor might.
+    """
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -66,7 +73,13 @@ def build_model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        if rounding_seed:
+            torch.manual_seed(rounding_seed)
+            with torch.no_grad():
+                for weight in model.parameters():
+                    weight.mul_(1 + ROUNDING * torch.randn_like(weight))
+        return model
 
 
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:

@@ -24,6 +24,9 @@ class ScratchModel(Section):
     intermediate_size: int = Field(ge=8)
     initializer_range: float = Field(gt=0)
     """Standard deviation of the initial weights; about 1/sqrt(hidden_size) for models this small."""
+    rounding_seed: int = Field(0, ge=0, exclude_if=lambda seed: seed == 0)
+    """Above 0, every initial weight is moved by a relative 1e-6, drawn from this seed: a stand-in for a
+    processor that rounds otherwise. At 0 it is no part of any stage's key."""
 
 
 class PretrainedModel(Section):

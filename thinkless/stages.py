@@ -210,11 +210,12 @@ class Runner:
                 for name in [name for name, process in running.items() if process.poll() is not None]:
                     self.check_exit(name, running.pop(name).returncode)
 
-    def start(self, name: str) -> subprocess.Popen:
-        """Begin a stage in a process of its own, on one thread; ask `check_exit` when it has ended."""
+    def start(self, name: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen:
+        """Begin a stage in a process of its own, on one thread unless `environment` says otherwise; ask
+        `check_exit` when it has ended."""
         assert self.command is not None
         self.root.mkdir(parents=True, exist_ok=True)
-        return self._start(name, self.command(name), OMP_NUM_THREADS="1")
+        return self._start(name, self.command(name), **{"OMP_NUM_THREADS": "1", **(environment or {})})
 
     def _start(self, name: str, command: list[str], **environment: str) -> subprocess.Popen:
         """A process that writes to the stage's log and ends when this process does."""

@@ -8,9 +8,10 @@ import shutil
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from thinkless import book
+from thinkless.checks import MISSED
 
 PARAMETERS = 'profile = "smoke"\nseed = 0\noverrides = {}\nruns_dir = "runs"'
 
@@ -143,3 +144,33 @@ def test_a_folder_that_is_no_book_is_named(tmp_path, capfd):
     shutil.rmtree(tmp_path / "book", ignore_errors=True)
     assert run(tmp_path) == 1
     assert "no _toc.yml" in error_line(capfd)
+
+
+def test_a_broken_check_is_one_line_that_says_what_where_and_how_far(root, capfd):
+    cells = ["# One\n\n## The limit", "limit = 2\nvalue = 3", "assert value < limit"]
+    kinds = [new_markdown_cell, new_code_cell, new_code_cell]
+    notebook = nbformat.read(root / "notebooks/00_one.ipynb", as_version=4)
+    notebook.cells += [kind(cell) for kind, cell in zip(kinds, cells, strict=True)]
+    nbformat.write(notebook, root / "notebooks/00_one.ipynb")
+    assert run(root) == 1
+    line = error_line(capfd)
+    assert "00_one.ipynb failed in cell" in line
+    assert "'The limit': AssertionError: expected value < limit; value is 3; limit is 2" in line
+    assert "must hold on any machine" in line
+
+
+def test_missed_expectations_are_listed_and_fail_only_if_strict(root, capfd):
+    shown = {MISSED: ["regret 0.200, expected at most 0.100"]}
+    code = f"from IPython.display import display\ndisplay({{'text/plain': ''}}, raw=True, metadata={shown})"
+    write_chapter(root, "01_two", code)
+    assert run(root) == 0
+    listed = capfd.readouterr().out.splitlines()[-2:]
+    assert listed[0].startswith("1 expectation missed")
+    assert listed[1].strip() == "01_two: regret 0.200, expected at most 0.100"
+    assert run(root, "--strict") == 1
+    assert "1 expectation missed: 01_two: regret 0.200, expected at most 0.100" in error_line(capfd)
+    write_chapter(
+        root, "01_two", code.replace("regret 0.200, expected at most 0.100", "").replace("['']", "[]")
+    )
+    assert run(root, "--strict") == 0
+    assert "missed" not in capfd.readouterr().out

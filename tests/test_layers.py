@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "thinkless"
 LAYERS = [
     {"answers", "verifier", "problems.files"},
     {"modes", "problems", "problems.chain", "problems.math", "objectives", "losses"},
-    {"models", "records", "schema"},
+    {"checks", "models", "records", "schema"},
     {"chat_template", "serving"},
     {"grading", "problems.sets"},
     {"settings"},
@@ -30,6 +30,7 @@ LAYERS = [
     {"pipeline", "planning.timing", "planning.preflight"},
     {"planning.plan"},
     {"planning.text"},
+    {"expectations"},
     {"chat", "evidence", "export", "notebook", "plots", "published"},
     {"evidence_plots"},
     {"__main__"},

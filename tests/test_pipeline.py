@@ -42,7 +42,7 @@ def test_stages_come_in_the_order_of_the_method():
         ({"rl.save_steps": 7}, set()),
         ({"rl.vllm_memory": 0.2}, set()),
         ({"launch.workers": 1}, set()),
-        ({"expect.regret": 1.0}, set()),
+        ({"model.rounding_seed": 1}, {"base"}),
     ],
 )
 def test_a_setting_changes_the_stages_that_depend_on_it_and_no_other(override, changed):

@@ -23,6 +23,7 @@ import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from thinkless.__main__ import add_run_options
+from thinkless.checks import MISSED
 from thinkless.profiles import ProfileError, load_profile
 from thinkless.records import RESULTS, digest, digest_file
 from thinkless.stages import fail
@@ -99,7 +100,7 @@ def stamp(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "notebook": digest_file(notebook),
         "package": digest([digest_file(path) for path in sorted(package)]),
-        "records": digest([digest_file(path) for path in sorted(RESULTS.glob("evidence*"))]),
+        "records": digest([digest_file(path) for path in sorted(RESULTS.rglob("*.*"))]),
         "profile": digest(load_profile(options["profile"], options["overrides"]).model_dump()),
         "parameters": json.loads(json.dumps(dict(options))),
         "versions": {name: metadata.version(name) for name in ("torch", "transformers", "trl", "plotly")},
@@ -113,6 +114,42 @@ def _recorded_stamp(path: Path) -> dict[str, Any] | None:
     except (OSError, KeyError, nbformat.reader.NotJSONError, ValueError):
         return None
     return {key: value for key, value in recorded.items() if key != "seconds"}
+
+
+def _section(notebook: Path, source: str) -> str:
+    """The heading under which a cell of a chapter stands; the chapter's name if there is none."""
+    heading = notebook.stem
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            heading = next(
+                (line.lstrip("# ") for line in reversed(cell.source.splitlines()) if line.startswith("#")),
+                heading,
+            )
+        elif cell.source == source:
+            break
+    return heading
+
+
+def missed(root: Path) -> list[str]:
+    """The expectations that the executed chapters show as missed, a line each."""
+    lines = []
+    for notebook in chapters(root):
+        if executed(notebook).exists():
+            for cell in nbformat.read(executed(notebook), as_version=4).cells:
+                for output in cell.get("outputs", []):
+                    told = output.get("metadata", {}).get(MISSED, [])
+                    lines += [f"{notebook.stem}: {line}" for line in told]
+    return lines
+
+
+def report_missed(root: Path, *, strict: bool):
+    """Say which expectations were missed. Raises BookError, with all of them in one line, if `strict`."""
+    lines = missed(root)
+    title = f"{len(lines)} expectation{'s'[: len(lines) != 1]} missed"
+    if lines and strict:
+        raise BookError(f"{title}: {'; '.join(lines)} (without --strict the book is built all the same)")
+    if lines:
+        print("\n  ".join([f"{title} (the pages say more):", *lines]), flush=True)
 
 
 def run_chapter(notebook: Path, options: Mapping[str, Any], *, timeout: int | None = None) -> float:
@@ -133,12 +170,17 @@ def run_chapter(notebook: Path, options: Mapping[str, Any], *, timeout: int | No
             parameters=_parameters(notebook, options),
             progress_bar=False,
             execution_timeout=timeout,
-            extra_arguments=["--log-level=CRITICAL"],  # ipykernel warns about its local socket at every start
+            extra_arguments=[
+                "--log-level=CRITICAL",  # ipykernel warns about its local socket at every start
+                "--IPKernelApp.extra_extensions=thinkless.checks",
+            ],
             cwd=str(notebook.parent.parent),
         )
     except papermill.PapermillExecutionError as error:
+        broken = "; this must hold on any machine, so something is broken"
         raise BookError(
-            f"{notebook.name} failed in cell {error.cell_index}: {error.ename}: {error.evalue} "
+            f"{notebook.name} failed in cell {error.cell_index}, {_section(notebook, error.source)!r}: "
+            f"{error.ename}: {error.evalue}{broken if error.ename == 'AssertionError' else ''} "
             f"(its output so far: {failed})"
         ) from None
     except CellTimeoutError:
@@ -241,6 +283,7 @@ def main(arguments: list[str] | None = None) -> int:
     builds = commands.add_parser("build", help="build the HTML from executed chapters")
     for command in (runs, builds):
         command.add_argument("--root", type=Path, default=Path(), help="the book's folder")
+        command.add_argument("--strict", action="store_true", help="fail if an expectation was missed")
     options = parser.parse_args(arguments)
     root = options.root.resolve()
     try:
@@ -249,6 +292,7 @@ def main(arguments: list[str] | None = None) -> int:
             run(root, {name: getattr(options, name) for name in names}, options.only, timeout=options.timeout)
         else:
             print(f"open {build(root)}")
+        report_missed(root, strict=options.strict)
     except (BookError, ProfileError) as error:
         return fail(error)
     except OSError as error:

@@ -25,6 +25,7 @@ import pandas as pd
 import yaml
 
 from thinkless.evaluation import load_report
+from thinkless.expectations import EXPECTATIONS, pipeline_record, read_expectations
 from thinkless.findings import QUESTIONS, RECORDS, read_records
 from thinkless.pipeline import pipeline, rl_stage
 from thinkless.profiles import ProfileError
@@ -55,6 +56,10 @@ class Plan:
 
     profile: str
     grids: dict[str, dict[str, Any]]
+    expectations: bool = False
+    """Whether the figures of whole pipelines are recorded, for `expectations.py`."""
+    path: Path | None = None
+    """Its file, if it is not the package's own plan."""
     variants: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
     """Overrides of every variant that some grid has; `repetitions` and `arms` included."""
     environments: dict[str, dict[str, str]] = field(init=False, default_factory=dict)
@@ -94,9 +99,9 @@ class Plan:
 
 def read_plan(path: Path | None = None) -> Plan:
     """The plan in a file, or the one that comes with the package. Raises StageError if it is none."""
-    path = path or Path(__file__).with_suffix(".yaml")
+    own, path = path, path or Path(__file__).with_suffix(".yaml")
     try:
-        plan = Plan(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        plan = Plan(**yaml.safe_load(path.read_text(encoding="utf-8")), path=own)
         plan.tasks()  # whether its counts are numbers
         return plan
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError) as error:
@@ -232,7 +237,7 @@ class Grid:
             "key": training["key"],
             "settings": settings_digest(runner, task.stage),
             "metrics": evaluation["metrics"],
-            "command": f"python -m thinkless.evidence run --only '{task.variant}'",
+            "command": self._command(task),
             "training_seconds": training["seconds"],
             "training_cpu_seconds": training["cpu_seconds"],
             **{name: training[name] for name in ("commit", "finished", "hardware", "versions")},
@@ -243,6 +248,23 @@ class Grid:
             kept = [name for name in names if name in CURVES or name.startswith("think_rate/")]
             row["curves"] = {name: [step.get(name) for step in metrics] for name in kept}
         return _rounded(row)
+
+    def _command(self, task: Task) -> str:
+        """What runs this variant and records it again."""
+        plan = f" --plan {self.plan.path} --results ..." if self.plan.path else ""
+        return f"python -m thinkless.evidence run{plan} --only '{task.variant}'"
+
+    def pipelines(self) -> Iterator[dict[str, Any]]:
+        """The figures of every pipeline whose evaluations are all finished, with where they were made."""
+        finished = {task for task, _ in self._finished()}
+        for variant, seed in dict.fromkeys(task[:2] for task in self._asked()):
+            tasks = [task for task in self.plan.tasks() if task[:2] == (variant, seed)]
+            if finished >= set(tasks):
+                row = self._row(tasks[-1], self.runner(tasks[-1]))
+                where = ("variant", "profile", "overrides", "environment", "pipeline_seed", "command")
+                made = ("settings", "commit", "finished", "hardware", "versions")
+                kept = {name: row[name] for name in (*where, *made) if name in row}
+                yield _rounded({**kept, **pipeline_record(self.runner(tasks[-1]))})
 
     def questions(self) -> pd.DataFrame:
         """What each mode is worth on each question, of every finished evaluation with repeated answers."""
@@ -303,6 +325,10 @@ def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
     rows = {place: row for place, row in {**before, **fresh}.items() if place in order}
     text = "".join(json.dumps(rows[place]) + "\n" for place in sorted(rows, key=order.__getitem__))
     write_text(folder / RECORDS, text)
+    if grid.plan.expectations:
+        pipelines = [*read_expectations(folder), *grid.pipelines()]
+        by_place = {(row["variant"], row["pipeline_seed"]): row for row in pipelines}
+        write_text(folder / EXPECTATIONS, "".join(json.dumps(row) + "\n" for row in by_place.values()))
     if len(questions := grid.questions()):
         if (folder / QUESTIONS).exists():
             known = pd.read_csv(folder / QUESTIONS, dtype={"prompt": str})

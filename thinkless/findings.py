@@ -1,7 +1,7 @@
 """What the grids of `evidence.py` have found: the records in `results/`, as the chapters read them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,21 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def read_records(folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """The rows of `evidence.jsonl`, one for each model. Raises StageError if there is no such file."""
-    path = _existing(folder / RECORDS)
+def read_rows(path: Path, needs: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of a file of records, JSON lines. Raises StageError if it is damaged or a row lacks a key."""
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for row in rows:
-            if not {"variant", "pipeline_seed", "stage", "metrics"} <= dict(row).keys():
+            if not set(needs) <= dict(row).keys():
                 raise ValueError(f"this is no record: {json.dumps(row)[:60]}")
         return rows
     except (ValueError, TypeError) as error:
         raise StageError(f"{path} is damaged ({error}): take the committed one back, or delete it") from None
+
+
+def read_records(folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """The rows of `evidence.jsonl`, one for each model. Raises StageError if there is no such file."""
+    return read_rows(_existing(folder / RECORDS), ("variant", "pipeline_seed", "stage", "metrics"))
 
 
 def read_questions(folder: Path = RESULTS) -> dict[tuple[int, str], pd.DataFrame]:

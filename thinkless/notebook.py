@@ -1,13 +1,16 @@
-"""What the chapters use to show things: running source code, where a stage's numbers came from."""
+"""What the chapters use to show things: running source code, what was expected, where numbers came from."""
 
+import html
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from IPython.display import HTML, Code
+from IPython.display import HTML, Code, display
 
+from thinkless.checks import MISSED
 from thinkless.evaluation import t_interval
+from thinkless.expectations import Expectation, compare
 from thinkless.stages import Runner
 
 
@@ -47,3 +50,36 @@ def cost(runner: Runner, stages: Sequence[str]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).set_index("stage")
+
+
+def show_expected(runner: Runner, values: Mapping[str, float]):
+    """A box that holds figures of this run beside what is expected of its profile, see `expectations`."""
+    found = compare(runner.profile.name, values)
+    missed = [str(expectation) for expectation in found if not expectation.met]
+    bundle = {"text/html": _box(found), "text/plain": "\n".join(map(str, found))}
+    display(bundle, raw=True, metadata={MISSED: missed})
+
+
+def _box(found: Sequence[Expectation]) -> str:
+    known = [expectation for expectation in found if expectation.bound is not None]
+    missed = sum(not expectation.met for expectation in known)
+    if not known:
+        kind, title = "note", "What to expect of this profile is not yet measured"
+    elif missed:
+        kind, title = "warning", f"{missed} of {len(known)} expectations missed"
+    else:
+        kind, title = "tip", "As expected"
+    rows = ["<tr><th>figure</th><th>here</th><th>expected</th><th></th></tr>"]
+    for e in found:
+        verdict = "" if e.bound is None else "met" if e.met else "<b>missed</b>"
+        rows.append(f"<tr><td>{e.title}</td><td>{e.value:z.3f}</td><td>{e.range}</td><td>{verdict}</td></tr>")
+    body = [f'<p class="admonition-title">{title}</p>', f"<table>{''.join(rows)}</table>"]
+    if known:
+        sources = "; ".join(dict.fromkeys(html.escape(e.source) for e in known))
+        body.append(f"<p>Where the bounds come from: {sources}.</p>")
+    if missed:
+        body.append(
+            "<p>This run differs from those behind the bounds by more than they differ from each other, or "
+            "its settings are others. The figures above show where.</p>"
+        )
+    return f'<div class="admonition {kind} expected">{"".join(body)}</div>'

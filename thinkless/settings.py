@@ -219,43 +219,6 @@ class Launch(Section):
             raise ValueError(f"sharding={self.sharding!r} needs processes of at least 2, got 1")
 
 
-class Expect(Section):
-    """What a chapter's checkpoints hold the results to; a profile that only tests wiring asks little."""
-
-    base_think_accuracy: float
-    """Least held-out accuracy of the base model's worked answers, on every level."""
-    base_short_level_1: float
-    """Least held-out accuracy of its short answers at level 1."""
-    short_drop: float
-    """Least drop of short accuracy from the first level to the last."""
-    distill_dropped: float
-    """Largest share of pairs lost to the length limit."""
-    think_gain: float
-    """Least lead of the long teacher over the short one, in accuracy over all questions."""
-    mode_balance: float
-    """Largest distance of the warm-up model's think rate from one half."""
-    think_accuracy: float
-    """Least forced-think accuracy of the warm-up model, on every level."""
-    short_level_1: float
-    """Least forced-short accuracy of the warm-up model at level 1."""
-    rl_think_rate_level_1: float
-    """Largest think rate at level 1 at the end of the DeGRPO runs, on their own rollouts."""
-    rl_think_rate_hard: float
-    """Least think rate on the levels above, likewise."""
-    degrpo_lead: float
-    """Least lead of DeGRPO over vanilla GRPO in reward at the end of RL."""
-    router_lift: float
-    """Least accuracy above a random router of the same cost."""
-    think_rate_level_1: float
-    """Largest think rate at level 1 after DeGRPO."""
-    think_rate_hard: float
-    """Least think rate after DeGRPO on the levels where the decision rule says think."""
-    accuracy_gap: float
-    """Largest loss of accuracy against always thinking, mean over the repetitions."""
-    regret: float
-    """Largest regret to the oracle by level, in reward."""
-
-
 class Profile(Section):
     """A whole run."""
 
@@ -270,7 +233,6 @@ class Profile(Section):
     rl: RL
     evaluation: Evaluation
     launch: Launch
-    expect: Expect
 
     def model_post_init(self, _):
         _check_kinds(self)

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pandas as pd
 import torch
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from thinkless.distill import Teacher
 from thinkless.generation import ServerGenerator, TransformersGenerator, VLLMGenerator
+from thinkless.grading import is_correct
 from thinkless.models import load_tokenizer
 from thinkless.modes import Mode
 from thinkless.problems import chain
@@ -35,6 +38,18 @@ def open_generator(
 def cue_teachers(base: TransformersGenerator) -> list[Teacher]:
     """The laptop's two teachers, long and short: the base model, asked under its textbook's cues."""
     return [Teacher(base, mode, _cue(mode), name=f"base model, cue {mode.label}") for mode in Mode]
+
+
+def accuracy_by_cue(base: TransformersGenerator, questions: Dataset, max_tokens: int) -> pd.DataFrame:
+    """Greedy accuracy of the base model by level (rows) and style of its cue (columns `short`, `think`)."""
+    scores = []
+    for teacher in cue_teachers(base):
+        asked = [teacher.ask(prompt) for prompt in questions["prompt"]]
+        answers = base.generate(asked, max_tokens=max_tokens, temperature=0)
+        for row, (answer, *_) in zip(questions, answers, strict=True):
+            scores.append((row["level"], teacher.mode.label, is_correct(answer.text, row["answer"])))
+    table = pd.DataFrame(scores, columns=["level", "style", "accuracy"])
+    return table.pivot_table(index="level", columns="style", values="accuracy")
 
 
 @contextmanager

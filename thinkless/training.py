@@ -82,7 +82,10 @@ def in_batches_of_similar_length(
 
 
 class MetricsFile(TrainerCallback):
-    """Appends every logged row to `metrics.jsonl`; on resume drops what lies past the checkpoint."""
+    """Appends every logged row to `metrics.jsonl`; on resume drops what lies past the checkpoint.
+
+    Raises StageError at the first row whose loss or gradient is not finite: nothing after it can be trusted.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -100,6 +103,12 @@ class MetricsFile(TrainerCallback):
             }  # starts anew on resume
             with (self.folder / METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+        for name in ("loss", "grad_norm"):
+            if logs and not math.isfinite(logs.get(name, 0.0)):
+                raise StageError(
+                    f"{self.folder.name}: {name} is {logs[name]} at update {state.global_step}, expected a "
+                    "finite number: lower the learning rate, or use launch.precision=float32"
+                )
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -146,6 +155,7 @@ def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> 
         "save_steps": settings.save_steps,
         "save_total_limit": 2,
         "seed": seed,
+        "logging_nan_inf_filter": False,  # it would report a mean in place of a loss that is not finite
         "use_cpu": not gpu,
         "bf16": launch.precision == "bfloat16",
         "gradient_checkpointing": launch.gradient_checkpointing,

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from thinkless.evidence import Grid, Plan, Task, main, read_plan, record, settings_digest
+from thinkless.expectations import read_expectations
 from thinkless.findings import read_records
 from thinkless.pipeline import pipeline
 from thinkless.records import StageError
@@ -26,6 +27,7 @@ from thinkless.stages import MANIFEST
 
 PLAN = {
     "profile": "smoke",
+    "expectations": True,
     "grids": {
         "questions": {
             "pipeline_seeds": 1,
@@ -113,6 +115,42 @@ def test_a_killed_grid_goes_on(grid):
 
 def read_grid(folder, only="*"):
     return Grid(read_plan(folder / "plan.yaml"), folder / "runs" / "evidence", 2, only)
+
+
+def test_a_variant_with_an_environment_is_another_computation(tmp_path):
+    """Same key, other arithmetic: it is not linked, and its processes see the variables."""
+    variants = {"as it is": {}, "oldest": {"environment": {"MKL_CBWR": "COMPATIBLE"}}}
+    common = {"repetitions": 1, "arms": ["degrpo"]}
+    plan = Plan(profile="smoke", grids={"one": {**common, "variants": variants}})
+    assert "environment" not in plan.variants["oldest"]
+    grid = Grid(plan, tmp_path, 2)
+    here, other = Task("as-it-is", 0, "base"), Task("oldest", 0, "base")
+    assert grid.runner(here).key("base") == grid.runner(other).key("base")
+    started = []
+    for task in (here, other):
+        grid.runner(task).start = lambda name, environment: started.append(environment)
+    grid._go_on([other], {}, {here: grid._identity(here)})
+    assert started == [{"MKL_CBWR": "COMPATIBLE"}]
+    with pytest.raises(StageError, match="two variants are called 'oldest': they have different env"):
+        Plan(
+            profile="smoke",
+            grids={
+                "one": {**common, "variants": variants},
+                "two": {**common, "variants": {"oldest": {}}},
+            },
+        )
+
+
+def test_figures_of_whole_pipelines_are_recorded(grid):
+    """Two of the three pipelines have one arm only, and so no lead; a row knows where it was made."""
+    folder, _ = grid
+    rows = read_expectations(folder / "results")
+    assert [row["variant"] for row in rows] == ["as-it-is-x2", "as-it-is", "alpha-2"]
+    assert ["degrpo_lead" in row["values"] for row in rows] == [False, True, False]
+    assert all({"settings", "commit", "command"} <= row.keys() for row in rows)
+    assert rows[0]["counts"] == {"level": 8, "all": 16, "pairs": 192}
+    assert all(0 <= row["values"]["think_accuracy"] <= 1 for row in rows)
+    assert rows[2]["command"].startswith("python -m thinkless.evidence run --plan plan.yaml --results")
 
 
 def test_what_is_the_same_is_run_once(grid):

@@ -35,6 +35,22 @@ def test_prompts_are_padded_on_the_left():
     assert batch.attention_mask == [[0, 0, 1], [1, 1, 1]]
 
 
+def test_a_rounding_seed_moves_every_weight_by_a_millionth(tokenizer):
+    """Standard deviation 1e-6 of each weight's size, the same for the same seed; at 0 nothing moves."""
+
+    def weights(**seeds):
+        model = build_model(tokenizer, **{**TINY, **seeds})
+        return torch.cat([p.detach().flatten() for p in model.parameters()]).double()
+
+    plain = weights()
+    assert torch.equal(plain, weights(rounding_seed=0))
+    moved = (weights(rounding_seed=1) / plain - 1)[plain != 0]
+    assert moved.std().item() == pytest.approx(1e-6, rel=0.1)
+    assert torch.equal(weights(rounding_seed=1), weights(rounding_seed=1))
+    assert not torch.equal(weights(rounding_seed=1), weights(rounding_seed=2))
+    assert not torch.equal(plain, weights(seed=TINY["seed"] + 1))
+
+
 def test_the_model_is_the_size_asked_for(tokenizer):
     model = build_model(tokenizer, **TINY)
     assert isinstance(model, Qwen3ForCausalLM)

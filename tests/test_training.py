@@ -51,6 +51,24 @@ def test_rows_stay_in_their_window():
     assert max(order[:100]) == 99  # 50 batches of 2 rows make a window
 
 
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_figure_that_is_not_finite_ends_the_training_in_one_line(tmp_path, name, value):
+    state = SimpleNamespace(is_world_process_zero=True, global_step=7)
+    callback = MetricsFile(tmp_path)
+    callback.on_log(None, state, None, logs={"loss": 1.0, "grad_norm": 1.0})
+    with pytest.raises(StageError, match=f"{name} is {value} at update 7, expected a finite number: lower"):
+        callback.on_log(None, state, None, logs={"loss": 1.0, "grad_norm": 1.0, name: value})
+    assert read_metrics(tmp_path)[-1]["step"] == 7
+
+
+def test_a_training_that_explodes_stops_where_it_does(tmp_path):
+    """Transformers would log a mean in place of such a loss, and go on."""
+    with pytest.raises(StageError, match=r"base: (loss|grad_norm) is (nan|inf) at update"):
+        pipeline("smoke", 0, {**TINY, "base": {**TINY["base"], "learning_rate": 1e30}}, tmp_path).run("base")
+    assert not (tmp_path / "smoke/seed0/base/manifest.json").exists()
+
+
 def test_metrics_past_the_checkpoint_are_dropped_on_resume(tmp_path):
     rows = [{"step": step, "loss": 1.0} for step in (1, 2, 3)]
     (tmp_path / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "lo')

@@ -6,10 +6,11 @@ Talks to the browser itself, so that there is no driver to install and to keep i
 import http.client
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ READY = """(() => {
 })()"""
 """Whether a page of the book is complete: loaded, formulas typeset, figures drawn and painted."""
 
+FONTCONFIG = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig><dir>{fonts}</dir><cachedir>{cache}</cachedir></fontconfig>
+"""
+
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
     """Poll until `condition` returns something true and return it."""
@@ -46,9 +52,16 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
 
 
 class Chromium:
-    """A headless browser with an empty profile that can resolve no name but 127.0.0.1."""
+    """A headless browser with an empty profile that can resolve no name but 127.0.0.1.
 
-    def __init__(self, folder: Path):
+    It knows the system's fonts, or, where there is fontconfig, those of `font_folder` only.
+    """
+
+    def __init__(self, folder: Path, font_folder: Path | None = None):
+        environment = dict(os.environ)
+        if font_folder:
+            environment["FONTCONFIG_FILE"] = str(folder / "fonts.conf")
+            (folder / "fonts.conf").write_text(FONTCONFIG.format(fonts=font_folder, cache=folder))
         self.process = subprocess.Popen(
             [
                 CHROMIUM,
@@ -63,6 +76,7 @@ class Chromium:
                 f"--user-data-dir={folder}",
                 "about:blank",
             ],
+            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -94,8 +108,18 @@ class Tab:
 
     def send(self, method: str, **parameters) -> dict:
         """Send a command and return its result; events that arrive meanwhile are kept."""
-        number = next(self.numbers)
-        self.socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        (result,) = self.send_all(method, [parameters])
+        return result
+
+    def send_all(self, method: str, calls: Iterable[dict]) -> list[dict]:
+        """Send a command once for each set of parameters, without waiting in between."""
+        numbers = []
+        for parameters in calls:
+            numbers.append(next(self.numbers))
+            self.socket.send(json.dumps({"id": numbers[-1], "method": method, "params": parameters}))
+        return [self._result(method, number) for number in numbers]
+
+    def _result(self, method: str, number: int) -> dict:
         while (message := json.loads(self.socket.recv())).get("id") != number:
             self.events.append(message)
         if "error" in message:
@@ -108,6 +132,16 @@ class Tab:
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", javascript))
         return answer["result"].get("value")
+
+    def fonts(self) -> Iterator[tuple[str, list[dict]]]:
+        """The text of every element that has one, icons included, and the fonts that it is drawn in."""
+        self.send("DOM.enable")
+        self.send("CSS.enable")
+        root = self.send("DOM.getDocument", depth=-1)["root"]
+        texts = {node["nodeId"]: text for node in nodes(root) if (text := own_text(node))}
+        answers = self.send_all("CSS.getPlatformFontsForNode", ({"nodeId": number} for number in texts))
+        for text, answer in zip(texts.values(), answers, strict=True):
+            yield text, answer["fonts"]
 
     def named(self, *methods: str) -> Iterator[dict]:
         """Parameters of the events seen so far that have one of these names."""
@@ -134,3 +168,19 @@ class Tab:
         """Close the tab."""
         self.send("Page.close")
         self.socket.close()
+
+
+def nodes(node: dict) -> Iterator[dict]:
+    """A node of the DOM and everything below it, but for the formulas that only screen readers get."""
+    if node["nodeName"].lower() == "mjx-assistive-mml":
+        return
+    yield node
+    for child in node.get("children", []):
+        yield from nodes(child)
+
+
+def own_text(element: dict) -> str:
+    """The text right inside an element; if there is none, the names of its pseudo-elements."""
+    texts = [child["nodeValue"] for child in element.get("children", []) if child["nodeName"] == "#text"]
+    pseudo = [f"::{child['pseudoType']}" for child in element.get("pseudoElements", [])]
+    return " ".join(" ".join(texts).split()) or " ".join(pseudo)

@@ -109,6 +109,20 @@ TOO_WIDE = """((width) => {
     .map((element) => element.outerHTML.slice(0, 120));
 })"""
 
+WORDS = """(() => {
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const words = [];
+  while (walk.nextNode()) {
+    const text = walk.currentNode;
+    if (!text.textContent.trim() || text.parentElement.closest("mjx-assistive-mml")) continue;
+    const range = document.createRange();
+    range.selectNodeContents(text);
+    const { left, top, width, height } = range.getBoundingClientRect();
+    if (width) words.push([text.textContent, left, top, width, height].join(" "));
+  }
+  return words;
+})()"""
+
 
 @dataclass
 class Visit:
@@ -123,6 +137,8 @@ class Visit:
     """Texts of figures, their titles and tables whose contrast with the page is under 4.5."""
     crowded: list[str] = field(default_factory=list)
     """Titles, legends and notes of figures that are cut off or lie on each other."""
+    foreign: list[str] = field(default_factory=list)
+    """Texts drawn in a font of the system's, which others may not have. Looked for in one view only."""
     malformed: int = 0
     """Formulas that MathJax could not read."""
     too_wide: list[str] = field(default_factory=list)
@@ -162,6 +178,15 @@ def chromium(tmp_path_factory) -> Iterator[Chromium]:
     browser.close()
 
 
+@pytest.fixture(scope="session")
+def chromium_without_letters(tmp_path_factory) -> Iterator[Chromium]:
+    """A browser on a system (Linux) whose only fonts are icons; with none it would not load a page's."""
+    icons = BOOK / "_static" / "vendor" / "fontawesome" / "webfonts"
+    browser = Chromium(tmp_path_factory.mktemp("chromium"), font_folder=icons)
+    yield browser
+    browser.close()
+
+
 @pytest.fixture
 def tab(chromium) -> Iterator[Tab]:
     """A tab of its own."""
@@ -191,6 +216,7 @@ def visit(chromium, server) -> Callable[[str, str], Visit]:
             figures=tab.run(FIGURES),
             faint=tab.run(CONTRAST),
             crowded=tab.run(CROWDED),
+            foreign=foreign_texts(tab) if view == "light" else [],
             malformed=tab.run("document.querySelectorAll('[data-mml-node=merror]').length"),
             too_wide=tab.run(f"{TOO_WIDE}({width})"),
             page_width=tab.run("document.documentElement.scrollWidth"),
@@ -222,6 +248,16 @@ def external_requests(tab: Tab, server: str) -> list[str]:
     asked = [params["request"]["url"] for params in tab.named("Network.requestWillBeSent")]
     asked += [params["url"] for params in tab.named("Network.webSocketCreated")]
     return [url for url in asked if not url.startswith((f"{server}/", "data:", "blob:", "about:"))]
+
+
+def foreign_texts(tab: Tab) -> list[str]:
+    """Texts drawn, wholly or in part, in a font that did not come with the page."""
+    return [
+        f"{font['familyName']}: {text[:80]}"
+        for text, fonts in tab.fonts()
+        for font in fonts
+        if not font["isCustomFont"]
+    ]
 
 
 def source(page: str) -> str:
@@ -274,6 +310,11 @@ def test_words_of_a_figure_are_whole_and_apart(visit, page, view):
 
 
 @every_page
+def test_every_text_is_drawn_in_a_font_of_the_book(visit, page):
+    assert visit(page, "light").foreign == []
+
+
+@every_page
 def test_formulas_are_well_formed(visit, page):
     assert visit(page, "light").malformed == 0
 
@@ -300,6 +341,16 @@ def test_switching_the_theme_repaints_the_figures(tab, server):
     wait_for(lambda: tab.run(color) != before, "the figures to take the dark theme's colours")
     assert tab.run(CONTRAST) == []
     assert errors(tab) == []
+
+
+def test_every_word_is_in_its_place_on_a_system_without_letters(tab, chromium_without_letters, server):
+    page = next(page for page in PAGES if 'class="book-figure"' in source(page))
+    elsewhere = chromium_without_letters.new_tab()
+    for one in (tab, elsewhere):
+        one.open(f"{server}/{page}.html", "light", 1280)
+    assert len(tab.run(WORDS)) > 100
+    assert elsewhere.run(WORDS) == tab.run(WORDS)
+    elsewhere.close()
 
 
 def test_search_finds_a_word_without_a_network(tab, server):

@@ -40,6 +40,8 @@ OBJECTIVE_NAMES = {
 LEVEL_COLORS = ("#2e86c1", "#27996b", "#b8860b", "#d9730d", "#c0392b")
 HEIGHT = 380
 """Pixels."""
+FONTS = "Inter, JetBrains Mono, sans-serif"
+"""As on the book's pages, which bring the first two along (book/_static/fonts)."""
 
 
 class _BookRenderer(MimetypeRenderer):
@@ -72,7 +74,7 @@ def setup():
         layout={
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"size": 14, "color": NEUTRAL},
+            "font": {"family": FONTS, "size": 14, "color": NEUTRAL},
             "colorway": [SHORT, THINK, "#27996b", "#8e44ad", "#b8860b", "#c0392b"],
             "xaxis": axis,
             "yaxis": axis,

@@ -51,7 +51,7 @@ def choose_scripts(app: Sphinx, pagename: str, template: str, context: dict[str,
         scripts[:] = [script for script in scripts if not _is_thebe(script)]
     if "plotly-graph-div" in (context.get("body") or ""):
         app.add_js_file("plotly.min.js")
-        app.add_js_file("plotly_theme.js", loading_method="defer")
+        app.add_js_file("plotly_theme.js")
 
 
 def mend_roles(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any):

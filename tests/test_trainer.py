@@ -361,6 +361,7 @@ def one_rank(folder: Path):
     torch.save(results, folder / f"rank{rank}.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["", " in buckets"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @guarded()
@@ -374,6 +375,7 @@ def test_two_processes_are_one(objective, way, ranks, plain):
         assert_same_gradients(rank[objective + way][1], expected_gradients)
 
 
+@pytest.mark.slow
 def test_a_rank_without_advantages_waits_for_no_one(ranks):
     """Row 4 has advantage 0 and row 1 has not: the second micro-batch teaches rank 0 only.
 

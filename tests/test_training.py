@@ -117,6 +117,7 @@ def uninterrupted(tmp_path_factory):
     return pipeline("smoke", overrides=TINY, runs_dir=runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sft", "rl-degrpo-0"])
 def test_a_killed_training_goes_on_to_the_same_weights_and_metrics(stage, uninterrupted, tmp_path):
     killed = pipeline("smoke", overrides=TINY, runs_dir=tmp_path)
@@ -136,6 +137,7 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_metrics(stage, uninte
     assert steps_before <= len(read_metrics(killed.folder(stage)))
 
 
+@pytest.mark.slow
 def test_a_kill_after_the_model_was_saved_costs_nothing(uninterrupted, tmp_path):
     killed = pipeline("smoke", overrides=TINY, runs_dir=tmp_path)
     killed.root.mkdir(parents=True)
@@ -154,6 +156,7 @@ def test_a_kill_after_the_model_was_saved_costs_nothing(uninterrupted, tmp_path)
     assert not (folder / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_a_rank_says_so_and_goes_on_to_the_same_weights(uninterrupted, tmp_path):
     """Two ranks under accelerate; the second gets SIGKILL, and the first must not wait for it for ever."""
     two = {**TINY, "launch": {"processes": 2}, "rl": {**TINY["rl"], "micro_batch": 8}}

@@ -1,5 +1,6 @@
 # make book         run every chapter on the laptop profile, then build the book
-# make test         style, types, units, the smoke profile through every chapter, its book checked
+# make check        style, types and the quick tests: two minutes, after every change
+# make test         the same with all tests, the smoke profile through every chapter, its book checked
 # make check-book   the tests of a built book, on what `make book` made
 # make train        every stage of PROFILE without the chapters, such as `make train PROFILE=h100x4`
 # make test-vllm    the tests on the real vLLM engine, on a CPU, in an environment of their own (2.7 GB)
@@ -14,27 +15,34 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 VLLM    := .venv-vllm
 SMOKE   := _build/smoke
+# The tests of a file stay together, so that what they share is made once. Four workers need 6 GB.
+PYTEST  := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Two BLAS threads on a busy machine would otherwise spin while they wait for each other.
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
 
-.PHONY: book test test-vllm check-book train evidence lab clean
+.PHONY: book check style test test-vllm check-book train evidence lab clean
 
 book: $(VENV)/ready
 	$(BIN)/python -m thinkless.book run --profile $(PROFILE) --seed $(SEED)
 	$(BIN)/python -m thinkless.book build
 
-test: $(VENV)/ready
+check: style
+	$(PYTEST) -m "not slow and not book and not browser"
+
+style: $(VENV)/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+
+test: style
 	rm -rf $(SMOKE) && mkdir -p $(SMOKE) && cp -r _config.yml _toc.yml book notebooks $(SMOKE)
 	rm -rf $(SMOKE)/book/executed
 	$(BIN)/python -m thinkless.book run --profile smoke --root $(SMOKE)
 	$(BIN)/python -m thinkless.book build --root $(SMOKE)
-	THINKLESS_BOOK_HTML=$(SMOKE)/_build/html $(BIN)/python -m pytest
+	THINKLESS_BOOK_HTML=$(SMOKE)/_build/html $(PYTEST)
 
 check-book: $(VENV)/ready
 	$(BIN)/python -m pytest tests/test_built_book.py tests/test_browser.py

@@ -32,6 +32,12 @@ SMALLEST = {
 """Overrides of `smoke`: a whole pipeline in seconds, whose model has learned nothing."""
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no worker begins with a long one when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     """The world's character tokenizer with the control tokens added. Not to be changed by a test."""

@@ -130,6 +130,7 @@ def survives_both_deaths(start_server, url, model, tmp_path, settings) -> Datase
     return pairs
 
 
+@pytest.mark.slow
 def test_a_distillation_outlives_its_server_and_itself(tokenizer, tmp_path):
     """Greedy, so what is pieced together must be what the model says in this process, in one go."""
     pytest.importorskip("fastapi", reason="`transformers serve` needs fastapi")

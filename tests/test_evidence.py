@@ -90,6 +90,7 @@ def grid(tmp_path_factory):
     return folder, second.stdout
 
 
+@pytest.mark.slow
 def test_a_killed_grid_goes_on(grid):
     """The second call begins with what the first had finished, and counts to the end."""
     folder, output = grid
@@ -141,6 +142,7 @@ def test_a_variant_with_an_environment_is_another_computation(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_figures_of_whole_pipelines_are_recorded(grid):
     """Two of the three pipelines have one arm only, and so no lead; a row knows where it was made."""
     folder, _ = grid
@@ -153,6 +155,7 @@ def test_figures_of_whole_pipelines_are_recorded(grid):
     assert rows[2]["command"].startswith("python -m thinkless.evidence run --plan plan.yaml --results")
 
 
+@pytest.mark.slow
 def test_what_is_the_same_is_run_once(grid):
     folder, _ = grid
     runs = folder / "runs" / "evidence"
@@ -171,6 +174,7 @@ def test_what_is_the_same_is_run_once(grid):
     assert keys[0] != keys[1]
 
 
+@pytest.mark.slow
 def test_what_another_variant_has_is_not_run_again(grid, monkeypatch):
     """Also if that other variant was not asked for."""
     folder, _ = grid
@@ -190,6 +194,7 @@ def test_what_another_variant_has_is_not_run_again(grid, monkeypatch):
     (runs / "aside").rename(runs / "alpha-2")
 
 
+@pytest.mark.slow
 def test_a_finished_grid_runs_nothing_and_finds_its_records_as_they_were(grid, capsys, monkeypatch):
     folder, _ = grid
     monkeypatch.chdir(folder)
@@ -202,6 +207,7 @@ def test_a_finished_grid_runs_nothing_and_finds_its_records_as_they_were(grid, c
     assert (folder / "results" / "evidence.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_result_that_differs_is_named_and_others_stay(grid, tmp_path):
     folder, _ = grid
     rows = read_records(folder / "results")
@@ -217,6 +223,7 @@ def test_a_result_that_differs_is_named_and_others_stay(grid, tmp_path):
     assert after[5] == read_records(folder / "results")[5]
 
 
+@pytest.mark.slow
 def test_questions_of_other_runs_stay(grid, tmp_path):
     folder, _ = grid
     table = pd.read_csv(folder / "results" / "evidence_questions.csv")
@@ -232,6 +239,7 @@ def test_questions_of_other_runs_stay(grid, tmp_path):
     assert after[after["pipeline_seed"] == 0]["probability"].tolist() == table["probability"].tolist()
 
 
+@pytest.mark.slow
 def test_a_curve_that_begins_late_is_recorded(grid, monkeypatch):
     folder, _ = grid
     mine = read_grid(folder)
@@ -307,6 +315,7 @@ def test_the_settings_of_a_record_hold_those_of_earlier_stages():
     assert len({of({}), of({"base.rows": 9}), of({"rl.alpha": 2.0}), of({"evaluation.samples": 2})}) == 4
 
 
+@pytest.mark.slow
 def test_the_table_of_questions(grid):
     folder, _ = grid
     table = pd.read_csv(folder / "results" / "evidence_questions.csv")
@@ -317,6 +326,7 @@ def test_the_table_of_questions(grid):
     assert set(table["accuracy_short"]) <= {0.0, 0.5, 1.0}
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_is_named_and_the_rest_is_kept(grid, tmp_path, capsys):
     plan = {"profile": "smoke", "grids": {"bad": {**PLAN["grids"]["again"], "variants": {"bad": {}}}}}
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))

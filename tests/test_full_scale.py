@@ -23,6 +23,8 @@ from thinkless.records import read_metrics
 ROOT = Path(__file__).parents[1]
 STAGE_CHAPTERS = ("02_distillation", "03_sft", "05_rl", "06_evaluation")
 
+pytestmark = pytest.mark.slow
+
 
 def flat(values, prefix=""):
     for key, value in values.items():

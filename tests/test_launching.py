@@ -78,6 +78,7 @@ def test_every_flag_is_one_that_accelerate_knows(second_of_two):
         assert (parsed.num_machines, parsed.machine_rank, parsed.use_fsdp) == (2, 1, sharding == "fsdp2")
 
 
+@pytest.mark.slow
 def test_two_machines_train_what_one_machine_trains(tmp_path):
     """Two runners with a rank each, as on two machines with a shared disk, against one with two ranks."""
     with socket.socket() as free:

@@ -331,6 +331,7 @@ def test_a_finished_folder_of_the_same_key_is_adopted_and_another_put_aside(tmp_
     assert computed(second) == ["numbers", "total"]
 
 
+@pytest.mark.slow
 def test_two_at_once_are_refused_and_a_killed_one_leaves_no_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "LOCK_PATIENCE", 0.1)
     runner = make(tmp_path)
@@ -353,6 +354,7 @@ def test_with_one_worker_everything_runs_here(tmp_path):
     assert len(progress) == 2
 
 
+@pytest.mark.slow
 def test_several_workers_are_processes_of_one_thread(tmp_path):
     runner, progress = make(tmp_path, {"launch.workers": 2}), []
     runner.run_many(["left", "right"], lambda: progress.append(1))
@@ -367,6 +369,7 @@ def test_several_workers_are_processes_of_one_thread(tmp_path):
     assert len(calls(runner)) == 3
 
 
+@pytest.mark.slow
 def test_the_first_failure_stops_the_others_which_can_go_on_later(tmp_path):
     runner = make(tmp_path, {"launch.workers": 2})
     message = error_of(runner.run_many, ["fails", "patient"])
@@ -395,6 +398,7 @@ def test_a_machine_that_follows_lends_its_processes_once(tmp_path, monkeypatch):
     assert launched == ["ranks"]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_an_error_and_its_folder_stays(tmp_path):
     runner = make(tmp_path, {"launch.workers": 2})
     assert "stage killed ended with exit code -9: no output" in error_of(runner.run_many, ["killed"])
@@ -412,6 +416,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_run_that_started_them(tmp_path):
     """Without that, a killed run would leave workers that go on writing. (This test would not end.)"""
     owner = start(tmp_path, "patient", "--many")
@@ -426,6 +431,7 @@ def test_workers_end_with_the_run_that_started_them(tmp_path):
     assert not runner.is_done("patient")
 
 
+@pytest.mark.slow
 def test_a_distributed_stage_is_launched_as_several_ranks(tmp_path):
     runner = make(tmp_path, {"launch.processes": 2, "rl.micro_batch": 8})
     folder = runner.run("ranks")

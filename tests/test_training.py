@@ -62,6 +62,7 @@ def test_a_figure_that_is_not_finite_ends_the_training_in_one_line(tmp_path, nam
     assert read_metrics(tmp_path)[-1]["step"] == 7
 
 
+@pytest.mark.slow
 def test_a_training_that_explodes_stops_where_it_does(tmp_path):
     """Transformers would log a mean in place of such a loss, and go on."""
     with pytest.raises(StageError, match=r"base: (loss|grad_norm) is (nan|inf) at update"):
@@ -135,6 +136,7 @@ def uninterrupted(tmp_path_factory):
     return pipeline("smoke", overrides=TINY, runs_dir=runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sft", "rl-degrpo-0"])
 def test_a_killed_training_goes_on_to_the_same_weights_and_metrics(stage, uninterrupted, tmp_path):
     killed = pipeline("smoke", overrides=TINY, runs_dir=tmp_path)
@@ -154,6 +156,7 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_metrics(stage, uninte
     assert steps_before <= len(read_metrics(killed.folder(stage)))
 
 
+@pytest.mark.slow
 def test_a_kill_after_the_model_was_saved_costs_nothing(uninterrupted, tmp_path):
     killed = pipeline("smoke", overrides=TINY, runs_dir=tmp_path)
     killed.root.mkdir(parents=True)
@@ -172,6 +175,7 @@ def test_a_kill_after_the_model_was_saved_costs_nothing(uninterrupted, tmp_path)
     assert not (folder / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_a_rank_says_so_and_goes_on_to_the_same_weights(uninterrupted, tmp_path):
     """Two ranks under accelerate; the second gets SIGKILL, and the first must not wait for it for ever."""
     two = {**TINY, "launch": {"processes": 2}, "rl": {**TINY["rl"], "micro_batch": 8}}

@@ -8,7 +8,6 @@
 #           gigabytes of CUDA; if that is not to be had, the index's own. TORCH=cpu or TORCH=cuda decides for
 #           a machine other than this one. A build that is already in FOLDER stays.
 set -eu
-trap 'exit 130' INT TERM   # or a stopped pip would pass for a missing build
 cd "$(dirname "$0")"
 folder=$1 requirements=$2
 cpu_index=https://download.pytorch.org/whl/cpu
@@ -16,17 +15,19 @@ cpu_index=https://download.pytorch.org/whl/cpu
 fail() { echo "$1" >&2; exit 1; }
 pip() { "$folder/bin/python" -m pip "$@"; }
 gb() { echo "$(($1 / 1000)).$(($1 % 1000 / 100)) GB"; }
-need_disk() { [ "$disk" -ge "$1" ] || fail "$(gb "$1") of free disk are needed here $2, there are $(gb "$disk")"; }
+need_disk() { [ "$disk" -ge "$1" ] || fail "$(gb "$1") of free disk are needed $2, there are $(gb "$disk")"; }
 
 case "$(uname -s)-$(uname -m)" in
     Linux-* | Darwin-arm64) ;;
     Darwin-*) fail "torch is no longer built for Macs with Intel processors; a Mac needs an Apple one" ;;
     *) fail "Linux or macOS is needed; on Windows use WSL" ;;
 esac
-[ ! -e "$folder" ] || [ -e "$folder/pyvenv.cfg" ] || fail "$folder is there and is no Python environment: rename it"
+if [ -e "$folder" ] && [ ! -e "$folder/pyvenv.cfg" ]; then
+    fail "$folder is there and is no Python environment: rename it"
+fi
 
-# A command can be on the path and not run (pyenv's shims), so it is asked: version, venv, disk and memory in MB.
-# Debian leaves ensurepip out of Python. A container has less memory than its machine.
+# A command can be on the path and not run (pyenv's shims), so each is asked: its version, whether it has venv
+# (Debian leaves a part of it out), free disk and memory in MB (a container has less than its machine).
 question='
 import os, shutil, sys
 version = sys.version_info[:2]
@@ -58,11 +59,10 @@ END
     if [ "$complete" = yes ]; then python=$candidate; break; fi
     incomplete=${incomplete:-$version}
 done
-other="or name another: make PYTHON=/path/to/python"
 if [ -z "$python" ] && [ -n "$incomplete" ]; then
-    fail "Python $incomplete has no venv: install it (Debian, Ubuntu: apt install python$incomplete-venv), $other"
+    fail "Python $incomplete has no venv: install it (on Debian and Ubuntu, apt install python$incomplete-venv)"
 elif [ -z "$python" ]; then
-    fail "No Python 3.11, 3.12 or 3.13 runs here (tried: $*): install one, $other"
+    fail "No Python 3.11, 3.12 or 3.13 runs here (tried: $*): install one, or make PYTHON=/path/to/python"
 fi
 
 pin=$(sed -n 's/^torch==\([^ ]*\).*/\1/p' requirements.txt)
@@ -80,11 +80,12 @@ elif nvidia-smi -L 2>/dev/null | grep -q '^GPU '; then
 else
     torch=cpu
 fi
+all="for packages, runs and the book"
 case $torch in
-    there) set -- && need_disk 2000 "for runs and the book" ;;
-    ordinary) set -- && need_disk 4000 "for packages, runs and the book" ;;
-    cpu) set -- --extra-index-url $cpu_index "torch==$pin+cpu" && need_disk 4000 "for packages, runs and the book" ;;
-    cuda) set -- "torch===$pin" && need_disk 9000 "for packages with CUDA, runs and the book" ;;   # === is not +cpu
+    there) set --; need_disk 2000 "for runs and the book" ;;
+    ordinary) set --; need_disk 4000 "$all" ;;
+    cpu) set -- --extra-index-url $cpu_index "torch==$pin+cpu"; need_disk 4000 "$all" ;;
+    cuda) set -- "torch===$pin"; need_disk 9000 "$all" ;;   # three signs, or +cpu would do as well
     *) fail "TORCH=$torch: cpu or cuda is expected" ;;
 esac
 [ "$memory" -ge 3500 ] || fail "3.5 GB of memory are needed, there are $(gb "$memory")"
@@ -99,7 +100,7 @@ if [ $# -gt 0 ] && ! said=$(pip install -qq --no-deps --retries 1 --timeout 20 "
     if [ "$torch" = cuda ]; then
         echo "No CUDA build of torch $pin is to be had here: taking the build that is"
     else
-        need_disk 9000 "since no CPU build of torch $pin is to be had here, only one with CUDA"
+        need_disk 9000 "$all, as no CPU build of torch $pin is to be had here"
         echo "No CPU build of torch $pin is to be had here: taking the one with CUDA, 2.7 GB to download"
     fi
 fi

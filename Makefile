@@ -1,10 +1,11 @@
-# make book         run every chapter on the laptop profile, then build the book
+# make book         run every chapter on the laptop profile, then build the book; STRICT=1 fails if an expectation is missed
 # make check        style, types and the quick tests: two minutes, after every change
 # make test         the same with all tests, the smoke profile through every chapter, its book checked
 # make check-book   the tests of a built book, on what `make book` made
 # make train        every stage of PROFILE without the chapters, such as `make train PROFILE=h100x4`
 # make test-vllm    the tests on the real vLLM engine, on a CPU, in an environment of their own (2.7 GB)
 # make evidence     the grids of runs behind the chapters on evidence; kill it and call it again
+# make arithmetic   whole pipelines under other arithmetics, where the expected ranges come from; likewise
 # make lab          the chapters in JupyterLab
 # make clean        remove what was built and run (the environment stays; `rm -r .venv*` removes it)
 
@@ -21,11 +22,11 @@ PYTEST  := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
 
-.PHONY: book check style test test-vllm check-book train evidence lab clean
+.PHONY: book check style test test-vllm check-book train evidence arithmetic lab clean
 
 book: $(VENV)/ready
 	$(BIN)/python -m thinkless.book run --profile $(PROFILE) --seed $(SEED)
-	$(BIN)/python -m thinkless.book build
+	$(BIN)/python -m thinkless.book build $(if $(STRICT),--strict)
 
 check: style
 	$(PYTEST) -m "not slow and not book and not browser"
@@ -40,7 +41,7 @@ test: style
 	rm -rf $(SMOKE) && mkdir -p $(SMOKE) && cp -r _config.yml _toc.yml book notebooks $(SMOKE)
 	rm -rf $(SMOKE)/book/executed
 	$(BIN)/python -m thinkless.book run --profile smoke --root $(SMOKE)
-	$(BIN)/python -m thinkless.book build --root $(SMOKE)
+	$(BIN)/python -m thinkless.book build --strict --root $(SMOKE)
 	THINKLESS_BOOK_HTML=$(SMOKE)/_build/html $(PYTEST)
 
 check-book: $(VENV)/ready
@@ -51,6 +52,9 @@ train: $(VENV)/ready
 
 evidence: $(VENV)/ready
 	$(BIN)/python -m thinkless.evidence run
+
+arithmetic: $(VENV)/ready
+	$(BIN)/python -m thinkless.evidence run --plan thinkless/arithmetic.yaml --results results/arithmetic
 
 test-vllm: $(VLLM)/ready
 	$(VLLM)/bin/python -m pytest tests/with_vllm

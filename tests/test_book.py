@@ -5,6 +5,7 @@ Run: ``python -m pytest tests/test_book.py``
 
 import json
 import shutil
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -13,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from thinkless import book
 from thinkless.checks import MISSED
 
+REPOSITORY = Path(__file__).parents[1]
 PARAMETERS = 'profile = "smoke"\nseed = 0\noverrides = {}\nruns_dir = "runs"'
 
 
@@ -181,3 +183,21 @@ def test_missed_expectations_are_listed_and_fail_only_if_strict(root, capfd):
     )
     assert run(root, "--strict") == 0
     assert "missed" not in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_chapter_made_to_miss_is_built_and_says_so(root, capfd):
+    """The real chapter on the world, with a model that reads twenty pages of its textbook."""
+    for path in (root / "notebooks").iterdir():
+        path.unlink()
+    shutil.copy(REPOSITORY / "notebooks" / "01_world.ipynb", root / "notebooks" / "01_two.ipynb")
+    (root / "_toc.yml").write_text((root / "_toc.yml").read_text().replace("00_one", "01_two"))
+    short = {"base.rows": 640, "problems.held_out_per_level": 4}
+    options = ["--profile", "laptop", "--overrides", json.dumps(short), "--runs-dir", str(root / "runs")]
+    assert book.main(["run", "--root", str(root), *options]) == 0
+    missed = "01_two: worked answers right, weakest level 0.000, expected at least 0."
+    assert missed in capfd.readouterr().out
+    page = (root / "book/executed/01_two.ipynb").read_text()
+    assert "expectations missed" in page
+    assert book.main(["run", "--root", str(root), *options, "--strict"]) == 1
+    assert missed in error_line(capfd)

@@ -275,7 +275,9 @@ def test_without_a_gpu_torch_is_the_cpu_build(machine, driver):
     assert said(result) == []
 
 
-@pytest.mark.parametrize("missing", ["No matching distribution found", "ResolutionImpossible: for help visit"])
+@pytest.mark.parametrize(
+    "missing", ["No matching distribution found", "ResolutionImpossible: for help visit"]
+)
 def test_without_a_gpu_and_without_a_cpu_build(machine, missing):
     machine.world |= {"builds": [CUDA], "missing": missing}
     result = machine.make()

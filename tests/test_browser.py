@@ -78,7 +78,7 @@ CONTRAST = """(() => {
 
 CROWDED = """[...document.querySelectorAll(".book-figure")].flatMap((figure) => {
   const frame = figure.getBoundingClientRect();
-  const words = "text[class*=title], .legendtext, .annotation text, .cbaxis text";
+  const words = "text[class*=title], .legendtext, .annotation text, .cbaxis text, .heatmap-label";
   const texts = [...figure.querySelectorAll(words)]
     .filter((text) => text.textContent.trim())
     .map((text) => ({text: text.textContent, box: text.getBoundingClientRect()}));
@@ -91,7 +91,13 @@ CROWDED = """[...document.querySelectorAll(".book-figure")].flatMap((figure) => 
   const covered = texts.flatMap((one, i) => texts.slice(i + 1)
     .filter((other) => overlap(one.box, other.box) > 0.15 * Math.min(area(one.box), area(other.box)))
     .map((other) => `one over the other: ${one.text} | ${other.text}`));
-  return [...cut, ...covered];
+  const axes = figure.querySelector(".plotly-graph-div")._fullLayout;
+  const long = Object.keys(axes).filter((name) => /^[xy]axis\\d*$/.test(name)).flatMap((name) => {
+    const title = figure.querySelector(`.${name.replace("axis", "title")}`);
+    const { width, height } = title?.getBoundingClientRect() || {};
+    return (name[0] === "x" ? width : height) > axes[name]._length + 2 ? [title.textContent] : [];
+  }).map((text) => `longer than its axis: ${text}`);
+  return [...cut, ...covered, ...long];
 })"""
 
 TOO_WIDE = """((width) => {
@@ -124,6 +130,31 @@ WORDS = """(() => {
 })()"""
 
 
+BLANK = """(() => {
+  const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const drawn = (font, sign) => {
+    pen.font = font;
+    pen.clearRect(0, 0, 99, 99);
+    pen.fillText(sign, 9, 60);
+    return pen.getImageData(0, 0, 99, 99).data.join();
+  };
+  const signs = new Set();
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const element = walk.currentNode.parentElement;
+    const odd = walk.currentNode.textContent.match(/[^\\0-\\x7f]/gu);
+    if (!odd || element.closest("mjx-assistive-mml") || !element.checkVisibility()) continue;
+    const { fontStyle, fontWeight, fontFamily } = getComputedStyle(element);
+    odd.forEach((sign) => signs.add(`${sign} ${fontStyle} ${fontWeight} 40px ${fontFamily}`));
+  }
+  const nobody = "\\uf8fe";
+  return [...signs].filter((sign) => {
+    const [letter, ...font] = sign.split(" ");
+    return drawn(font.join(" "), letter) === drawn(font.join(" "), nobody);
+  });
+})()"""
+
+
 @dataclass
 class Visit:
     """What one page in one view looked like to the browser."""
@@ -138,7 +169,10 @@ class Visit:
     crowded: list[str] = field(default_factory=list)
     """Titles, legends and notes of figures that are cut off or lie on each other."""
     foreign: list[str] = field(default_factory=list)
-    """Texts drawn in a font of the system's, which others may not have. Looked for in one view only."""
+    """Texts drawn in a font of the system's, which others may not have, and signs that no font has.
+
+    Looked for in one view only.
+    """
     malformed: int = 0
     """Formulas that MathJax could not read."""
     too_wide: list[str] = field(default_factory=list)
@@ -216,7 +250,7 @@ def visit(chromium, server) -> Callable[[str, str], Visit]:
             figures=tab.run(FIGURES),
             faint=tab.run(CONTRAST),
             crowded=tab.run(CROWDED),
-            foreign=foreign_texts(tab) if view == "light" else [],
+            foreign=foreign_texts(tab) + tab.run(BLANK) if view == "light" else [],
             malformed=tab.run("document.querySelectorAll('[data-mml-node=merror]').length"),
             too_wide=tab.run(f"{TOO_WIDE}({width})"),
             page_width=tab.run("document.documentElement.scrollWidth"),

@@ -76,7 +76,7 @@ def setup():
             "plot_bgcolor": "rgba(0,0,0,0)",
             "font": {"family": FONTS, "size": 14, "color": NEUTRAL},
             "colorway": [SHORT, THINK, "#27996b", "#8e44ad", "#b8860b", "#c0392b"],
-            "xaxis": axis,
+            "xaxis": axis | {"ticklabelstandoff": 5},  # clear of the other axis's, in the corner
             "yaxis": axis,
             "height": HEIGHT,
             "margin": {"l": 50, "r": 15, "t": 75, "b": 45},

@@ -165,7 +165,7 @@ def test_a_broken_check_is_one_line_that_says_what_where_and_how_far(root, capfd
     line = error_line(capfd)
     assert "00_one.ipynb failed in cell" in line
     assert "'The limit': AssertionError: expected value < limit; value is 3; limit is 2" in line
-    assert "must hold on any machine" in line
+    assert "holds on any machine" in line
 
 
 def test_missed_expectations_are_listed_and_fail_only_if_strict(root, capfd):
@@ -191,7 +191,9 @@ def test_a_chapter_made_to_miss_is_built_and_says_so(root, capfd):
     for path in (root / "notebooks").iterdir():
         path.unlink()
     shutil.copy(REPOSITORY / "notebooks" / "01_world.ipynb", root / "notebooks" / "01_two.ipynb")
-    (root / "_toc.yml").write_text((root / "_toc.yml").read_text().replace("00_one", "01_two"))
+    (root / "_toc.yml").write_text(
+        (root / "_toc.yml").read_text().replace("      - file: book/executed/00_one\n", "")
+    )
     short = {"base.rows": 640, "problems.held_out_per_level": 4}
     options = ["--profile", "laptop", "--overrides", json.dumps(short), "--runs-dir", str(root / "runs")]
     assert book.main(["run", "--root", str(root), *options]) == 0

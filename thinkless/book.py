@@ -177,7 +177,7 @@ def run_chapter(notebook: Path, options: Mapping[str, Any], *, timeout: int | No
             cwd=str(notebook.parent.parent),
         )
     except papermill.PapermillExecutionError as error:
-        broken = "; this must hold on any machine, so something is broken"
+        broken = "; this holds on any machine, so something is broken: `make test` says what"
         raise BookError(
             f"{notebook.name} failed in cell {error.cell_index}, {_section(notebook, error.source)!r}: "
             f"{error.ename}: {error.evalue}{broken if error.ename == 'AssertionError' else ''} "

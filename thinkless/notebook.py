@@ -69,11 +69,13 @@ def _box(found: Sequence[Expectation]) -> str:
         kind, title = "warning", f"{missed} of {len(known)} expectations missed"
     else:
         kind, title = "tip", "As expected"
-    rows = ["<tr><th>figure</th><th>here</th><th>expected</th><th></th></tr>"]
+    rows = []
     for e in found:
         verdict = "" if e.bound is None else "met" if e.met else "<b>missed</b>"
-        rows.append(f"<tr><td>{e.title}</td><td>{e.value:z.3f}</td><td>{e.range}</td><td>{verdict}</td></tr>")
-    body = [f'<p class="admonition-title">{title}</p>', f"<table>{''.join(rows)}</table>"]
+        rows.append(f"<tr><th>{e.title}</th><td>{e.value:z.3f}</td><td>{e.range}</td><td>{verdict}</td></tr>")
+    head = "<thead><tr><th></th><th>here</th><th>expected</th><th></th></tr></thead>"
+    table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+    body = [f'<p class="admonition-title">{title}</p>', table]
     if known:
         sources = "; ".join(dict.fromkeys(html.escape(e.source) for e in known))
         body.append(f"<p>Where the bounds come from: {sources}.</p>")

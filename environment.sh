@@ -19,7 +19,7 @@ need_disk() { [ "$disk" -ge "$1" ] || fail "$(gb "$1") of free disk are needed $
 
 case "$(uname -s)-$(uname -m)" in
     Linux-* | Darwin-arm64) ;;
-    Darwin-*) fail "torch is no longer built for Macs with Intel processors: take a Mac with an Apple one, or Linux" ;;
+    Darwin-*) fail "torch is no longer built for Macs with Intel processors: take an Apple one, or Linux" ;;
     *) fail "Linux or macOS is needed; on Windows use WSL" ;;
 esac
 if [ -e "$folder" ] && [ ! -e "$folder/pyvenv.cfg" ]; then

@@ -19,7 +19,7 @@ need_disk() { [ "$disk" -ge "$1" ] || fail "$(gb "$1") of free disk are needed $
 
 case "$(uname -s)-$(uname -m)" in
     Linux-* | Darwin-arm64) ;;
-    Darwin-*) fail "torch is no longer built for Macs with Intel processors; a Mac needs an Apple one" ;;
+    Darwin-*) fail "torch is no longer built for Macs with Intel processors: take an Apple one, or Linux" ;;
     *) fail "Linux or macOS is needed; on Windows use WSL" ;;
 esac
 if [ -e "$folder" ] && [ ! -e "$folder/pyvenv.cfg" ]; then
@@ -60,7 +60,7 @@ END
     incomplete=${incomplete:-$version}
 done
 if [ -z "$python" ] && [ -n "$incomplete" ]; then
-    fail "Python $incomplete has no venv: install it (on Debian and Ubuntu, apt install python$incomplete-venv)"
+    fail "Python $incomplete has no venv: install it (Debian and Ubuntu: apt install python$incomplete-venv)"
 elif [ -z "$python" ]; then
     fail "No Python 3.11, 3.12 or 3.13 runs here (tried: $*): install one, or make PYTHON=/path/to/python"
 fi

@@ -15,7 +15,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 VLLM    := .venv-vllm
 SMOKE   := _build/smoke
-# The tests of a file stay together, so that what they share is made once. Four workers need 6 GB.
+# The tests of a file stay together, so that what they share is made once. Four workers at most: tests start
+# processes of their own, and each holds half a gigabyte or more.
 PYTEST  := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Two BLAS threads on a busy machine would otherwise spin while they wait for each other.

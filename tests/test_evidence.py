@@ -43,18 +43,29 @@ PLAN = {
         "again": {"repetitions": 1, "arms": ["grpo"], "variants": {"as it is": {}}},
     },
 }
+ARITHMETIC_PLAN = Path(__file__).parents[1] / "thinkless" / "arithmetic.yaml"
 MINE = ["--plan", "plan.yaml", "--results", "results"]
 
 
-def test_the_packages_plan_is_possible():
+@pytest.mark.parametrize("path", [None, ARITHMETIC_PLAN])
+def test_the_packages_plans_are_possible(path):
     """Every variant is a profile, and every task one of its stages."""
-    plan = read_plan()
+    plan = read_plan(path)
     grid = Grid(plan, Path("nowhere"), 1)
     tasks = plan.tasks()
     assert len(set(tasks)) == len(tasks)
     for task in tasks:
         assert task.stage in grid.runner(task).stages
     assert set(plan.variants) == {task.variant for task in tasks}
+
+
+def test_recorded_pipelines_have_todays_settings():
+    """The ranges that chapters compare with are of the profile as it is now, or they are worth nothing."""
+    grid = Grid(read_plan(ARITHMETIC_PLAN), Path("nowhere"), 1)
+    for row in read_expectations():
+        place = row["variant"], row["pipeline_seed"]
+        last = [task for task in grid.plan.tasks() if task[:2] == place][-1]
+        assert row["settings"] == settings_digest(grid.runner(last), last.stage), place
 
 
 def test_a_variant_has_the_arms_and_seeds_of_all_its_grids():

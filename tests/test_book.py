@@ -101,8 +101,9 @@ def test_a_stale_chapter_is_not_built(root, capfd):
 
 @pytest.mark.slow
 def test_chapters_run_again_when_the_records_changed(root, capfd, tmp_path, monkeypatch):
-    monkeypatch.setattr(book, "RESULTS", tmp_path)
-    records = tmp_path / "evidence.jsonl"
+    monkeypatch.setattr(book, "RESULTS", tmp_path / "results")
+    records = tmp_path / "results" / "evidence.jsonl"
+    records.parent.mkdir()
     records.write_text("{}")
     assert run(root) == 0
     assert run(root) == 0

@@ -13,6 +13,7 @@ import papermill
 import pytest
 import yaml
 from real_layout import make_qwen25_layout, make_r1_layout
+from safetensors.torch import load_file, save_file
 from servers import free_port, serving
 from transformers import GenerationConfig
 
@@ -51,11 +52,26 @@ def write_jsonl(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def teach_to_think(folder):
+    """Give an untrained model the real one's habit of opening with `<think>`: a few updates teach it none,
+    and chapters stop at a model that chooses no mode.
+
+    One coordinate is as large in every embedding, so that it outlasts the layers and is the whole of the
+    last state (length sqrt(d)); the row of `<think>` in the output reads it: a logit of 24.
+    """
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][:, 0] = 100.0
+    output = weights["lm_head.weight"]
+    output[load_tokenizer(folder).convert_tokens_to_ids("<think>"), 0] = 24 / output.shape[1] ** 0.5
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory, server):
     """The override file with its paths filled in, and a model and questions for it to name."""
     folder = tmp_path_factory.mktemp("full_scale")
     make_r1_layout(folder / "r1")
+    teach_to_think(folder / "r1")
     sums = [(a, b) for a in range(2, 6) for b in range(3)]
     write_jsonl(
         folder / "openthoughts.jsonl",

@@ -250,8 +250,10 @@ class Grid:
         return _rounded(row)
 
     def _command(self, task: Task) -> str:
-        """What runs this variant and records it again."""
-        plan = f" --plan {self.plan.path} --results ..." if self.plan.path else ""
+        """What runs this variant and records it again; of a path of this machine only the name."""
+        path, plan = self.plan.path, ""
+        if path is not None:
+            plan = f" --plan {path.name if path.is_absolute() else path} --results ..."
         return f"python -m thinkless.evidence run{plan} --only '{task.variant}'"
 
     def pipelines(self) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,9 @@
 """Real servers for tests: one that answers, and one that stands before it and fails on purpose."""
 
+import http.client
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,9 +19,13 @@ from pathlib import Path
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that nobody listens on, below those that a system hands out by itself: between this look and
+    the server's start, the kernel of a notebook or another test may be given any of these."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class Server(subprocess.Popen):
@@ -67,7 +73,7 @@ def serving(command: list[str], port: int, log, seconds: float = 300, **environm
 def _healthy(port: int) -> bool:
     try:
         return urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).status == 200
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 

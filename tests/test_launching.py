@@ -5,11 +5,11 @@ Run: python -m pytest tests/test_launching.py
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
+from servers import free_port
 
 from thinkless.launching import accelerate_launch, this_machine
 from thinkless.profiles import load_profile
@@ -81,9 +81,7 @@ def test_every_flag_is_one_that_accelerate_knows(second_of_two):
 @pytest.mark.slow
 def test_two_machines_train_what_one_machine_trains(tmp_path):
     """Two runners with a rank each, as on two machines with a shared disk, against one with two ranks."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     overrides = {"base.rows": 320, "launch.processes": 2, "rl.micro_batch": 8}
 
     def start(machines, rank, folder):

@@ -6,7 +6,6 @@ Run, with a Python that has vLLM: python -m pytest tests/with_vllm/test_serving.
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from real_layout import make_r1_layout
+from servers import free_port
 from transformers import AutoModelForCausalLM
 
 from thinkless.chat_template import chat_prompt, install_chat_template
@@ -64,9 +64,7 @@ def generator(folder):
 @pytest.fixture(scope="module")
 def ask(folder, tmp_path_factory):
     """`ask(path, body)` posts to a server with our processor and returns the answer, or (status, text)."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     command = ["-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--served-model-name", "tiny"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
     command += ["--max-model-len", "256", "--kv-cache-memory-bytes", str(64 << 20)]

@@ -23,7 +23,7 @@ PYTEST  := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
 
-.PHONY: book check style test test-vllm check-book train evidence arithmetic lab clean
+.PHONY: book check style test units smoke test-vllm check-book train evidence arithmetic lab clean
 
 book: $(VENV)/ready
 	$(BIN)/python -m thinkless.book run --profile $(PROFILE) --seed $(SEED)
@@ -38,12 +38,20 @@ style: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
+# A small book is made beside the tests that need none; what it said is shown if it failed.
 test: style
+	$(MAKE) --no-print-directory --jobs 2 smoke units
+	THINKLESS_BOOK_HTML=$(SMOKE)/_build/html $(PYTEST) -m "book or browser"
+
+units: $(VENV)/ready
+	$(PYTEST) -m "not book and not browser"
+
+smoke: $(VENV)/ready
 	rm -rf $(SMOKE) && mkdir -p $(SMOKE) && cp -r _config.yml _toc.yml book notebooks $(SMOKE)
 	rm -rf $(SMOKE)/book/executed
-	$(BIN)/python -m thinkless.book run --profile smoke --root $(SMOKE)
-	$(BIN)/python -m thinkless.book build --strict --root $(SMOKE)
-	THINKLESS_BOOK_HTML=$(SMOKE)/_build/html $(PYTEST)
+	{ $(BIN)/python -m thinkless.book run --profile smoke --root $(SMOKE) && \
+	  $(BIN)/python -m thinkless.book build --strict --root $(SMOKE); } >$(SMOKE)/log 2>&1 || \
+	  { cat $(SMOKE)/log; exit 1; }
 
 check-book: $(VENV)/ready
 	$(BIN)/python -m pytest tests/test_built_book.py tests/test_browser.py

@@ -26,8 +26,8 @@ export GOMP_SPINCOUNT = 0
 .PHONY: book check style test units smoke test-vllm check-book train evidence arithmetic lab clean
 
 book: $(VENV)/ready
-	$(BIN)/python -m thinkless.book run --profile $(PROFILE) --seed $(SEED)
-	$(BIN)/python -m thinkless.book build $(if $(STRICT),--strict)
+	$(BIN)/python -m thinkless book run --profile $(PROFILE) --seed $(SEED)
+	$(BIN)/python -m thinkless book build $(if $(STRICT),--strict)
 
 check: style
 	$(PYTEST) -m "not slow and not book and not browser"
@@ -49,8 +49,8 @@ units: $(VENV)/ready
 smoke: $(VENV)/ready
 	rm -rf $(SMOKE) && mkdir -p $(SMOKE) && cp -r _config.yml _toc.yml book notebooks $(SMOKE)
 	rm -rf $(SMOKE)/book/executed
-	{ $(BIN)/python -m thinkless.book run --profile smoke --root $(SMOKE) && \
-	  $(BIN)/python -m thinkless.book build --strict --root $(SMOKE); } >$(SMOKE)/log 2>&1 || \
+	{ $(BIN)/python -m thinkless book run --profile smoke --root $(SMOKE) && \
+	  $(BIN)/python -m thinkless book build --strict --root $(SMOKE); } >$(SMOKE)/log 2>&1 || \
 	  { cat $(SMOKE)/log; exit 1; }
 
 check-book: $(VENV)/ready
@@ -60,10 +60,10 @@ train: $(VENV)/ready
 	$(BIN)/python -m thinkless train --profile $(PROFILE) --seed $(SEED)
 
 evidence: $(VENV)/ready
-	$(BIN)/python -m thinkless.evidence run
+	$(BIN)/python -m thinkless sweep
 
 arithmetic: $(VENV)/ready
-	$(BIN)/python -m thinkless.evidence run --plan thinkless/arithmetic.yaml --results results/arithmetic
+	$(BIN)/python -m thinkless sweep --plan arithmetic
 
 test-vllm: $(VLLM)/ready
 	$(VLLM)/bin/python -m pytest tests/with_vllm

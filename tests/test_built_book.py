@@ -134,7 +134,7 @@ def test_every_figure_has_a_text_alternative(page):
     figures = soup.select(".book-figure")
     assert not [figure for figure in figures if not figure.get("aria-label", "").strip()]
     assert all(plot.find_parent(class_="book-figure") for plot in soup.select(".plotly-graph-div")), (
-        "a figure was shown without thinkless.plots.show(figure, alt=...)"
+        "a figure was shown without thinkless.book.figures.show(figure, alt=...)"
     )
     assert not [image for image in soup.find_all("img") if not image.get("alt", "").strip()]
     assert not [tag for tag in soup.select("[role=img]") if not tag.get("aria-label", "").strip()]

@@ -18,8 +18,8 @@ from servers import free_port, serving
 from transformers import GenerationConfig
 
 from thinkless.models import load_tokenizer
-from thinkless.profiles import load_profile
-from thinkless.records import read_metrics
+from thinkless.runs.files import read_metrics
+from thinkless.runs.profiles import load_profile
 
 ROOT = Path(__file__).parents[1]
 STAGE_CHAPTERS = ("02_distillation", "03_sft", "05_rl", "06_evaluation")

@@ -78,7 +78,7 @@ def test_every_chapter_says_which_digits_move(chapter):
 def test_every_figure_has_a_text_alternative(chapter):
     for cell in code(chapter):
         for node in ast.walk(ast.parse(cell.source)):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "plots.show":
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "figures.show":
                 assert "alt" in {keyword.arg for keyword in node.keywords}
         assert ".show()" not in cell.source
 

@@ -12,8 +12,8 @@ from conftest import SMALLEST
 from thinkless import pipeline as module
 from thinkless.__main__ import main
 from thinkless.pipeline import max_tokens, pipeline, stages
-from thinkless.profiles import load_profile
-from thinkless.records import StageError
+from thinkless.runs.files import StageError
+from thinkless.runs.profiles import load_profile
 
 
 def settings(name, overrides=None, profile="smoke"):

@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset
 
 from thinkless.pipeline import pipeline
-from thinkless.records import METRICS, StageError, read_metrics
+from thinkless.runs.files import METRICS, StageError, read_metrics
 from thinkless.training import MetricsFile, in_batches_of_similar_length, last_checkpoint
 
 TINY = {

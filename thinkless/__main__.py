@@ -1,4 +1,4 @@
-"""The command line: ``python -m thinkless stage rl-degrpo-0 --profile laptop --seed 1``."""
+"""The command line: ``thinkless train --profile h100x4``; ``python -m thinkless`` is the same."""
 
 import argparse
 import json
@@ -7,126 +7,133 @@ import shlex
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from thinkless.stages import Runner
+from typing import Any
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code. Heavy imports wait until a command needs them, since
-    worker processes import this module again."""
-    parser = argparse.ArgumentParser(prog="python -m thinkless")
-    commands = parser.add_subparsers(dest="command", required=True)
-    stage = commands.add_parser("stage", help="make sure that one stage, and all it needs, is done")
-    stage.add_argument("name")
-    add_run_options(stage)
-    stage.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)  # one of several processes
-    stage.add_argument("--owned", action="store_true", help=argparse.SUPPRESS)  # see end_with_owner
-    train = commands.add_parser("train", help="every stage of a profile, in order; kill it and call it again")
-    add_run_options(train)
-    plan = commands.add_parser("plan", help="what a run would take: tokens, hours, dollars, memory, disk")
-    add_run_options(plan)
-    add_plan_options(plan)
-    chat = commands.add_parser("chat", help="talk to a hybrid model; /help lists what you can change")
-    add_chat_options(chat)
-    export = commands.add_parser("export", help="a stage's model with a card, in a folder or on the hub")
-    export.add_argument("name", help="the stage, such as rl-degrpo-0")
-    export.add_argument("folder", type=Path, help="where the model goes; must not exist yet")
-    export.add_argument("--push-to-hub", metavar="USER/NAME", help="and to this repository of the hub")
-    add_run_options(export)
-    options = parser.parse_args(arguments)
+    """Run one command and return the exit code: 0, or 1 after a line on standard error.
 
-    if options.command == "stage" and options.owned:
+    Heavy imports wait until a command needs them, because worker processes import this module again.
+    """
+    options = parser().parse_args(arguments)
+    if getattr(options, "owned", False):
         end_with_owner()
-    from thinkless.pipeline import pipeline
-    from thinkless.planning.hardware import PlanError
-    from thinkless.profiles import ProfileError
-    from thinkless.stages import StageError, fail
+    from thinkless.errors import UserError
 
     try:
-        if options.command == "chat":
-            return run_chat(options)
-        runner = pipeline(options.profile, options.seed, options.overrides, options.runs_dir)
-        if options.command == "plan":
-            print_plan(runner, options)
-        elif options.command == "train":
-            for name in runner.stages:
-                print(f"{name:<20} {runner.run(name)}", flush=True)
-        elif options.command == "export":
-            print_export(runner, options)
-        elif options.rank:
-            runner.compute(options.name)
-        else:
-            print(runner.run(options.name))
-    except (PlanError, ProfileError, StageError) as error:
-        return fail(error)
+        options.run(options)
+    except UserError as error:
+        return _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"cannot use {error.filename}: {error.strerror}")
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was finished is kept, and the same command goes on")
     return 0
 
 
-def end_with_owner():
-    """End this process when the process at the other end of its standard input does: a run that was
-    killed must not leave workers behind that go on writing."""
-
-    def watch():
-        while os.read(0, 1024):  # not sys.stdin, whose lock Python would miss when it shuts down
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 1
 
 
-def add_run_options(parser: argparse.ArgumentParser):
+def parser() -> argparse.ArgumentParser:
+    """The parser of every command; `run` of its result carries out the command that was given."""
+    parser = argparse.ArgumentParser(
+        prog="thinkless",
+        description="Teach a language model when to think: run the method, use its models, make the book.",
+        epilog="A profile (laptop, gpu, h100x4, ...) holds every setting of a run; --overrides changes some. "
+        "Finished stages are kept in runs/ and not done again, so any command can be killed and repeated.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, help: str, *options: Any) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        added.set_defaults(run=run)
+        for add in options:
+            add(added)
+        return added
+
+    stage = command("stage", _stage, "run one stage, after the stages it needs", _run_options)
+    stage.add_argument("name", help="such as base, distill, sft, rl-degrpo-0 or eval-rl-degrpo-0")
+    stage.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)  # one of several processes
+    stage.add_argument("--owned", action="store_true", help=argparse.SUPPRESS)  # see end_with_owner
+    command("train", _train, "run every stage of a profile, in order", _run_options)
+    plan = command("plan", _plan, "say what a run takes: tokens, hours, memory, disk", _run_options)
+    plan.add_argument("--gpu", help="h100, a100, rtx4090, ...; by default what the profile is made for")
+    plan.add_argument("--price", type=float, default=3.0, help="dollars per GPU and hour (default 3)")
+    plan.add_argument(
+        "--assume", type=json.loads, default={}, help="JSON, such as '{\"think_mean\": 9000}', in tokens"
+    )
+    chat = command("chat", _chat, "talk to a hybrid model; /help lists what you can change")
+    chat.add_argument("model", help="a model folder, or a name on the hub")
+    chat.add_argument("--max-tokens", type=int, default=8192, help="longest answer (default 8192)")
+    chat.add_argument("--temperature", type=float, default=0.6)
+    chat.add_argument("--top-p", type=float, default=0.95)
+    chat.add_argument("--tolerance", type=float, default=0.0, help="nats added to the logit of <think>")
+    export = command("export", _export, "copy a stage's model, with a card, to a folder", _run_options)
+    export.add_argument("name", help="the stage, such as rl-degrpo-0")
+    export.add_argument("folder", type=Path, help="where the model goes; must not exist yet")
+    export.add_argument("--push-to-hub", metavar="USER/NAME", help="and to this repository of the hub")
+    sweep = command("sweep", _sweep, "run a plan's grids of runs and record what they find")
+    sweep.add_argument("--plan", default="evidence", help="evidence, arithmetic, or a YAML file of your own")
+    sweep.add_argument("--only", default="*", help="variants that match this pattern, such as 'alpha*'")
+    sweep.add_argument("--runs-dir", type=Path, default=Path("runs/evidence"))
+    sweep.add_argument("--results", type=Path, help="where records go; by default where the plan says")
+    sweep.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, one core each")
+    sweep.add_argument("--record-only", action="store_true", help="record what is finished, run nothing")
+
+    book = command("book", None, "run the chapters and build the book")
+    steps = book.add_subparsers(required=True, metavar="STEP")
+    run = steps.add_parser("run", help="execute the chapters that are not up to date")
+    run.set_defaults(run=_book_run)
+    _run_options(run)
+    run.add_argument("--only", help="start of a chapter's file name, such as 05")
+    run.add_argument("--timeout", type=int, help="seconds that one cell may take")
+    build = steps.add_parser("build", help="build the HTML from executed chapters")
+    build.set_defaults(run=_book_build)
+    for step in (run, build):
+        step.add_argument("--root", type=Path, default=Path(), help="the book's folder (default: this one)")
+        step.add_argument("--strict", action="store_true", help="fail if an expectation was missed")
+    return parser
+
+
+def _run_options(parser: argparse.ArgumentParser):
     """The four parameters that every chapter and every stage takes."""
     parser.add_argument("--profile", default="laptop", help="a profile's name or a YAML file")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runs-dir", default="runs")
+    parser.add_argument("--seed", type=int, default=0, help="where all randomness starts (default 0)")
+    parser.add_argument("--runs-dir", default="runs", help="where stages keep their results (default runs)")
     parser.add_argument(
         "--overrides", type=json.loads, default={}, help="JSON, such as '{\"rl.alpha\": 0.5}'"
     )
 
 
-def add_plan_options(parser: argparse.ArgumentParser):
-    """What a plan takes for granted."""
-    parser.add_argument("--gpu", help="h100, a100, rtx4090, ...; by default what the profile is made for")
-    parser.add_argument("--price", type=float, default=3.0, help="dollars per GPU and hour")
-    parser.add_argument(
-        "--assume", type=json.loads, default={}, help="JSON, such as '{\"think_mean\": 9000}', in tokens"
-    )
+def _runner(options: argparse.Namespace):
+    from thinkless.pipeline import pipeline
+
+    return pipeline(options.profile, options.seed, options.overrides, options.runs_dir)
 
 
-def add_chat_options(parser: argparse.ArgumentParser):
-    """The model to talk to, and how it starts to answer."""
-    parser.add_argument("model", help="a model folder, or a name on the hub")
-    parser.add_argument("--max-tokens", type=int, default=8192)
-    parser.add_argument("--temperature", type=float, default=0.6)
-    parser.add_argument("--top-p", type=float, default=0.95)
-    parser.add_argument("--tolerance", type=float, default=0.0, help="nats added to the logit of <think>")
+def _stage(options: argparse.Namespace):
+    runner = _runner(options)
+    if options.rank:
+        runner.compute(options.name)
+    else:
+        print(runner.run(options.name))
 
 
-def run_chat(options: argparse.Namespace) -> int:
-    """A conversation until the user ends it."""
-    from thinkless.chat import open_chat, talk
-
-    names = ("max_tokens", "temperature", "top_p", "tolerance")
-    talk(open_chat(options.model, **{name: getattr(options, name) for name in names}))
-    return 0
+def _train(options: argparse.Namespace):
+    runner = _runner(options)
+    for name in runner.stages:
+        print(f"{name:<20} {runner.run(name)}", flush=True)
 
 
-def print_export(runner: "Runner", options: argparse.Namespace):
-    """Export a model, and say where it is."""
-    from thinkless.export import export, push_model
-
-    print(export(runner, options.name, options.folder))
-    if options.push_to_hub:
-        print(push_model(options.folder, options.push_to_hub))
-
-
-def print_plan(runner: "Runner", options: argparse.Namespace):
-    """The plan of all of the runner's stages, as text."""
+def _plan(options: argparse.Namespace):
     from thinkless.planning.plan import make_plan
     from thinkless.planning.text import as_text
 
+    runner = _runner(options)
     given = {"--seed": options.seed, "--runs-dir": options.runs_dir, "--overrides": options.overrides}
     usual = {"--seed": 0, "--runs-dir": "runs", "--overrides": {}}
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
@@ -140,6 +147,66 @@ def print_plan(runner: "Runner", options: argparse.Namespace):
         options=" ".join(again),
     )
     print(as_text(plan))
+
+
+def _chat(options: argparse.Namespace):
+    from thinkless.generation.chat import open_chat, talk
+
+    names = ("max_tokens", "temperature", "top_p", "tolerance")
+    talk(open_chat(options.model, **{name: getattr(options, name) for name in names}))
+
+
+def _export(options: argparse.Namespace):
+    from thinkless.runs.export import export, push_model
+
+    print(export(_runner(options), options.name, options.folder))
+    if options.push_to_hub:
+        print(push_model(options.folder, options.push_to_hub))
+
+
+def _sweep(options: argparse.Namespace):
+    from thinkless.book.sweep import sweep
+
+    sweep(
+        options.plan,
+        options.runs_dir,
+        options.results,
+        only=options.only,
+        workers=options.workers,
+        record_only=options.record_only,
+    )
+
+
+def _book_run(options: argparse.Namespace):
+    from thinkless.book import chapters
+
+    names = ("profile", "seed", "overrides", "runs_dir")
+    parameters = {name: getattr(options, name) for name in names}
+    root = options.root.resolve()
+    chapters.run(root, parameters, options.only, timeout=options.timeout)
+    chapters.report_missed(root, strict=options.strict)
+
+
+def _book_build(options: argparse.Namespace):
+    from thinkless.book import chapters
+
+    root = options.root.resolve()
+    print(f"open {chapters.build(root)}")
+    chapters.report_missed(root, strict=options.strict)
+
+
+def end_with_owner():
+    """End this process when the process at the other end of its standard input ends.
+
+    A run that was killed must not leave workers behind that go on writing.
+    """
+
+    def watch():
+        while os.read(0, 1024):  # not sys.stdin, whose lock Python would miss when it shuts down
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Models and tokenizers: one small enough to train while you read, and any from disk or the hub.
+"""Models and tokenizers: make one small enough to train while you read, load, fetch or save any other.
 
 The small model is a Qwen3 architecture with a few hundred thousand parameters: the family of the
 models used at full scale, and one whose character tokenizer survives `AutoTokenizer` (a Qwen2 config
 would have it rebuilt as byte-level BPE, which silently drops characters; `load_tokenizer` notices).
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from transformers import (
     Qwen3Config,
 )
 from transformers.utils import cached_file
+
+from thinkless.errors import UserError
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
@@ -102,3 +105,43 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
                 "config of another type (Qwen3Config keeps any tokenizer)"
             )
     return tokenizer
+
+
+def load(folder: Path, attention: str = "sdpa") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The (model, tokenizer) of a model folder, in float32, padding on the left."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
+    return model, load_tokenizer(folder)
+
+
+def fetch(path: str, revision: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The (model, tokenizer) of a published model, in its own precision, from the hub or a folder.
+
+    Raises UserError if there is none, or the hub cannot be reached.
+    """
+    try:
+        tokenizer = load_tokenizer(path, revision)
+        return AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto"), tokenizer
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"cannot load the model {path!r} ({reason}): expected a folder with a "
+            "Transformers model, or its name on the hub and a network"
+        ) from None
+
+
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    weights: dict[str, torch.Tensor] | None = None,
+):
+    """Write model (safetensors) and tokenizer, so that `folder` is complete or absent.
+
+    `weights` stand in for the model's own, which it holds only a part of when it is sharded.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial, state_dict=weights)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

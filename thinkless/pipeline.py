@@ -15,28 +15,23 @@ from datasets import Dataset, disable_progress_bars, load_from_disk
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from thinkless import distill as distillation
-from thinkless.cards import save_pairs
-from thinkless.chat_template import chat_prompt, install_chat_template
-from thinkless.evaluation import SETTINGS, evaluate, load_report
-from thinkless.models import build_model, build_tokenizer, load_tokenizer
+from thinkless.distillation import pairs as distillation
+from thinkless.distillation.card import save_pairs
+from thinkless.distillation.open_data import Recorded
+from thinkless.distillation.teachers import open_teacher
+from thinkless.evaluation import evaluate, load_report
+from thinkless.evaluation.report import SETTINGS
+from thinkless.generation.chat_template import chat_prompt, install_chat_template
+from thinkless.generation.load import open_generator
+from thinkless.models import build_model, build_tokenizer, fetch, load, load_tokenizer, save
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.problems import chain
-from thinkless.problems.sets import ChainProblems
-from thinkless.profiles import ProfileError, load_profile
-from thinkless.recorded import Recorded
-from thinkless.records import StageError, write_text
-from thinkless.settings import PretrainedModel, Profile
-from thinkless.stages import Run, Runner, Stage
-from thinkless.teachers import open_generator, open_teacher
-from thinkless.training import (
-    fetch,
-    in_batches_of_similar_length,
-    load,
-    save,
-    train_rl,
-    train_supervised,
-)
+from thinkless.runs.files import StageError, write_text
+from thinkless.runs.profiles import ProfileError, load_profile
+from thinkless.runs.questions import ChainProblems
+from thinkless.runs.runner import Run, Runner, Stage
+from thinkless.runs.settings import PretrainedModel, Profile
+from thinkless.training import in_batches_of_similar_length, train_rl, train_supervised
 
 
 def max_tokens(profile: Profile, section: Literal["distill", "rl", "evaluation"]) -> int:

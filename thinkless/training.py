@@ -17,49 +17,14 @@ import torch
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from thinkless.models import load_tokenizer
-from thinkless.records import METRICS, StageError, read_metrics, write_text
+from thinkless.models import load, save
 from thinkless.rewards import ModeReward
-from thinkless.settings import RL, SFT, Base, Launch, Optimizer
+from thinkless.runs.files import METRICS, StageError, read_metrics, write_text
+from thinkless.runs.settings import RL, SFT, Base, Launch, Optimizer
 from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer
-
-
-def load(folder: Path, attention: str = "sdpa"):
-    """The (model, tokenizer) of a model folder, in float32, padding on the left."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
-    return model, load_tokenizer(folder)
-
-
-def fetch(path: str, revision: str | None = None):
-    """The (model, tokenizer) of a published model, in its own precision, from the hub or a folder.
-
-    Raises StageError if there is none, or the hub cannot be reached.
-    """
-    try:
-        tokenizer = load_tokenizer(path, revision)
-        return AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto"), tokenizer
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise StageError(
-            f"cannot load the model {path!r} ({reason}): expected a folder with a "
-            "Transformers model, or its name on the hub and a network"
-        ) from None
-
-
-def save(model, tokenizer, folder: Path, weights: dict[str, torch.Tensor] | None = None):
-    """Write model (safetensors) and tokenizer, so that `folder` is complete or absent.
-
-    `weights` stand in for the model's own, which it holds only a part of when it is sharded.
-    """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial, state_dict=weights)
-    tokenizer.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
 
 
 def in_batches_of_similar_length(

@@ -4,9 +4,9 @@ Run: make test-vllm, or in an environment with vLLM: python -m pytest tests/with
 """
 
 from servers import free_port, start
-from test_distill_server import PROBLEMS, survives_both_deaths, teachers
+from test_server_teacher import PROBLEMS, survives_both_deaths, teachers
 
-from thinkless.distill import distill
+from thinkless.distillation.pairs import distill
 from thinkless.generation import ServerGenerator
 from with_vllm import ENVIRONMENT, needs_vllm
 

@@ -22,8 +22,8 @@ from real_layout import make_r1_layout
 from servers import free_port
 from transformers import AutoModelForCausalLM
 
-from thinkless.chat_template import chat_prompt, install_chat_template
 from thinkless.generation import TransformersGenerator
+from thinkless.generation.chat_template import chat_prompt, install_chat_template
 from thinkless.models import load_tokenizer
 from thinkless.modes import Mode, add_control_tokens, control_id
 
@@ -70,7 +70,12 @@ def ask(folder, tmp_path_factory):
     command += ["--max-model-len", "256", "--kv-cache-memory-bytes", str(64 << 20)]
     # A prompt is read over several steps, so that others end, and rows move, while it waits.
     command += ["--max-num-batched-tokens", "48", "--max-num-seqs", "32", "--enable-chunked-prefill"]
-    command += ["--generation-config", "vllm", "--logits-processors", "thinkless.serving:ModeBias"]
+    command += [
+        "--generation-config",
+        "vllm",
+        "--logits-processors",
+        "thinkless.generation.vllm_plugin:ModeBias",
+    ]
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("w") as output:
         server = subprocess.Popen(
@@ -241,7 +246,7 @@ def test_the_newer_interface_tilts_the_same_position(folder):
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext, LogitsProcRequestState
 
-    from thinkless.serving import ModeBias
+    from thinkless.generation.vllm_plugin import ModeBias
 
     config = EngineArgs(model=str(folder), dtype="float32", enforce_eager=True).create_engine_config()
     lengths = torch.tensor([5, 5, 9, 7, 5], dtype=torch.int32)

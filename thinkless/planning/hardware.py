@@ -13,17 +13,18 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen2Config
 
+from thinkless.errors import UserError
 from thinkless.models import build_model, build_tokenizer
 from thinkless.modes import add_control_tokens
 from thinkless.problems import chain
-from thinkless.settings import PretrainedModel, ScratchModel
+from thinkless.runs.settings import PretrainedModel, ScratchModel
 
 GB = 1e9
 BFLOAT16 = 2
 """Bytes of a number."""
 
 
-class PlanError(ValueError):
+class PlanError(UserError, ValueError):
     """A run that cannot be planned, or that cannot run as planned; one line that names the setting."""
 
 

@@ -2,14 +2,14 @@
 
 P is the number of parameters, M those in matrix products, H the hidden size, F the intermediate, K the
 width of keys and V the vocabulary; t counts the tokens of a micro-batch. The bytes of activations were read
-off the real architecture by torch's memory tracker (`tests/test_memory.py` does it again).
+off the real architecture by torch's memory tracker (`tests/planning/test_memory.py` does it again).
 """
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from thinkless.planning.hardware import BFLOAT16, GB, Shape
-from thinkless.settings import RL, Launch
+from thinkless.runs.settings import RL, Launch
 
 FLOAT32 = 4
 SAVED = MappingProxyType({"autocast": (30, 8, 4), "bfloat16": (20, 8, 4), "float32": (32, 16, 8)})

@@ -20,9 +20,9 @@ from thinkless.planning.hardware import GB, GPU, GPUS, PlanError, Shape, model_s
 from thinkless.planning.preflight import Check, check
 from thinkless.planning.timing import measured, stage_hours
 from thinkless.planning.workload import Assumptions, Work, assume, limit, works
-from thinkless.profiles import available_profiles, load_profile
-from thinkless.settings import ModelTeacher, PretrainedModel, Profile
-from thinkless.stages import Stage
+from thinkless.runs.profiles import available_profiles, load_profile
+from thinkless.runs.runner import Stage
+from thinkless.runs.settings import ModelTeacher, PretrainedModel, Profile
 
 PRICE = 3.0
 """Dollars per GPU and hour: an assumption, not an offer."""

@@ -12,11 +12,11 @@ from typing import Any
 from accelerate import FullyShardedDataParallelPlugin
 from accelerate.commands.launch import launch_command_parser
 
-from thinkless.launching import SHARDING
 from thinkless.planning.hardware import GB, GPU, PlanError, Shape
 from thinkless.planning.memory import vllm_room, vllm_weights
 from thinkless.planning.workload import Assumptions, limit
-from thinkless.settings import Profile
+from thinkless.runs.launch import SHARDING
+from thinkless.runs.settings import Profile
 from thinkless.trainer import DeGRPOConfig
 from thinkless.training import rl_config, sft_config
 

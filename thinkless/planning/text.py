@@ -9,7 +9,7 @@ import pandas as pd
 from thinkless.planning.hardware import BFLOAT16, GB, shape_of
 from thinkless.planning.plan import Plan
 from thinkless.planning.workload import limit
-from thinkless.settings import ModelTeacher
+from thinkless.runs.settings import ModelTeacher
 
 
 def notes(plan: Plan) -> list[str]:

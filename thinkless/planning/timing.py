@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from thinkless.planning.costs import Length, generation_seconds, training_seconds
 from thinkless.planning.hardware import GPU, Shape, shape_of
+from thinkless.planning.roofline import Length, generation_seconds, training_seconds
 from thinkless.planning.workload import Assumptions, Work
-from thinkless.settings import ModelTeacher, Profile
+from thinkless.runs.settings import ModelTeacher, Profile
 
 TUNED_BANDWIDTH, TUNED_FLOPS, TUNED_SFT_FLOPS = 0.65, 0.35, 0.40
 """Shares of the data sheet that a well tuned run may reach: of the memory's bandwidth while it generates,

@@ -9,13 +9,13 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
-from thinkless.evaluation import SETTINGS
+from thinkless.evaluation.report import SETTINGS
 from thinkless.modes import Mode
-from thinkless.planning.costs import Length, capped_lognormal, mixture
 from thinkless.planning.hardware import PlanError
-from thinkless.problems.sets import ChainProblems
-from thinkless.settings import Profile, Teacher
-from thinkless.stages import Stage
+from thinkless.planning.roofline import Length, capped_lognormal, mixture
+from thinkless.runs.questions import ChainProblems
+from thinkless.runs.runner import Stage
+from thinkless.runs.settings import Profile, Teacher
 
 TABLE_2: Mapping[str, tuple[float, float]] = MappingProxyType(
     {

@@ -1,0 +1,206 @@
+"""The book's runner: a failed, stale or foreign chapter never gets into the book.
+
+Run: ``python -m pytest tests/book/test_chapters.py``
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from thinkless.__main__ import main
+from thinkless.book.checks import MISSED
+
+REPOSITORY = Path(__file__).parents[2]
+PARAMETERS = 'profile = "smoke"\nseed = 0\noverrides = {}\nruns_dir = "runs"'
+
+
+def write_chapter(root, name, code):
+    cells = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), new_code_cell(code)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), root / "notebooks" / f"{name}.ipynb")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A book of two chapters of one line each."""
+    (tmp_path / "notebooks").mkdir()
+    files = "".join(f"      - file: book/executed/{name}\n" for name in ("00_one", "01_two"))
+    (tmp_path / "_toc.yml").write_text(
+        f"format: jb-book\nroot: intro\nparts:\n  - caption: All\n    chapters:\n{files}"
+    )
+    for name in ("00_one", "01_two"):
+        write_chapter(tmp_path, name, "print(seed + 41)")
+    return tmp_path
+
+
+def run(root, *more):
+    return main(["book", "run", "--root", str(root), "--profile", "smoke", *more])
+
+
+def error_line(capfd):
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.slow
+def test_chapters_run_once_and_again_only_when_something_changed(root, capfd):
+    assert run(root, "--seed", "1") == 0
+    text = (root / "book/executed/00_one.ipynb").read_text()
+    assert "42" in text
+    assert "papermill" not in json.loads(text)["metadata"]
+    capfd.readouterr()
+    assert run(root, "--seed", "1") == 0
+    assert capfd.readouterr().out.count("up to date") == 2
+    write_chapter(root, "01_two", "print('changed')")
+    assert run(root, "--seed", "1") == 0
+    assert capfd.readouterr().out.count("up to date") == 1
+    assert run(root, "--seed", "2") == 0
+    assert "up to date" not in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_chapter_that_raises_is_named_and_kept_out(root, capfd):
+    assert run(root) == 0
+    write_chapter(root, "01_two", "raise ValueError('no\\nluck')")
+    capfd.readouterr()
+    assert run(root) == 1
+    line = error_line(capfd)
+    assert "01_two.ipynb failed in cell" in line
+    assert "ValueError: no luck" in line
+    assert not (root / "book/executed/01_two.ipynb").exists()
+    assert main(["book", "build", "--root", str(root)]) == 1
+    assert "01_two has not been run" in error_line(capfd)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "seconds", "message"),
+    [
+        ("import time; time.sleep(600)", "5", "01_two.ipynb: a cell took more than 5 s"),
+        ("import os; os._exit(1)", "600", "01_two.ipynb: its kernel died"),
+    ],
+)
+def test_a_chapter_that_never_ends_or_loses_its_kernel_is_named(root, capfd, code, seconds, message):
+    write_chapter(root, "01_two", code)
+    assert run(root, "--only", "01", "--timeout", seconds) == 1
+    assert message in error_line(capfd)
+
+
+@pytest.mark.slow
+def test_a_stale_chapter_is_not_built(root, capfd):
+    assert run(root) == 0
+    write_chapter(root, "00_one", "print('newer')")
+    assert main(["book", "build", "--root", str(root)]) == 1
+    assert "00_one is stale" in error_line(capfd)
+
+
+@pytest.mark.slow
+def test_chapters_run_again_when_the_records_changed(root, capfd, tmp_path, monkeypatch):
+    monkeypatch.setattr("thinkless.book.chapters.RESULTS", tmp_path / "results")
+    records = tmp_path / "results" / "evidence.jsonl"
+    records.parent.mkdir()
+    records.write_text("{}")
+    assert run(root) == 0
+    assert run(root) == 0
+    assert capfd.readouterr().out.count("up to date") == 2
+    records.write_text('{"stage": "sft"}')
+    assert run(root) == 0
+    assert "up to date" not in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_chapters_made_with_different_parameters_are_not_built(root, capfd):
+    assert run(root) == 0
+    assert run(root, "--only", "01", "--seed", "5") == 0
+    assert main(["book", "build", "--root", str(root)]) == 1
+    assert "run all chapters alike" in error_line(capfd)
+
+
+@pytest.mark.slow
+def test_a_half_written_copy_counts_as_missing(root, capfd):
+    assert run(root) == 0
+    output = root / "book/executed/00_one.ipynb"
+    output.write_text(output.read_text()[:100])
+    assert main(["book", "build", "--root", str(root)]) == 1
+    assert "00_one has not been run" in error_line(capfd)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "77"], "no chapter starts so"),
+        (["--profile", "smok"], "did you mean 'smoke'?"),
+        (["--overrides", '{"rl": {"alphaa": 1}}'], "did you mean 'rl.alpha'?"),
+    ],
+)
+def test_a_mistake_is_one_line(root, arguments, message, capfd):
+    assert main(["book", "run", "--root", str(root), *arguments]) == 1
+    assert message in error_line(capfd)
+
+
+def test_a_chapter_without_a_parameter_is_refused(root, capfd):
+    notebook = root / "notebooks/00_one.ipynb"
+    notebook.write_text(notebook.read_text().replace("runs_dir = ", "runs_folder = "))
+    assert run(root) == 1
+    assert "does not declare the parameter 'runs_dir'" in error_line(capfd)
+
+
+def test_a_folder_that_is_no_book_is_named(tmp_path, capfd):
+    shutil.rmtree(tmp_path / "book", ignore_errors=True)
+    assert run(tmp_path) == 1
+    assert "no _toc.yml" in error_line(capfd)
+
+
+def test_a_broken_check_is_one_line_that_says_what_where_and_how_far(root, capfd):
+    cells = ["# One\n\n## The limit", "limit = 2\nvalue = 3", "assert value < limit"]
+    kinds = [new_markdown_cell, new_code_cell, new_code_cell]
+    notebook = nbformat.read(root / "notebooks/00_one.ipynb", as_version=4)
+    notebook.cells += [kind(cell) for kind, cell in zip(kinds, cells, strict=True)]
+    nbformat.write(notebook, root / "notebooks/00_one.ipynb")
+    assert run(root) == 1
+    line = error_line(capfd)
+    assert "00_one.ipynb failed in cell" in line
+    assert "'The limit': AssertionError: expected value < limit; value is 3; limit is 2" in line
+    assert "holds on any machine" in line
+
+
+def test_missed_expectations_are_listed_and_fail_only_if_strict(root, capfd):
+    shown = {MISSED: ["regret 0.200, expected at most 0.100"]}
+    code = f"from IPython.display import display\ndisplay({{'text/plain': ''}}, raw=True, metadata={shown})"
+    write_chapter(root, "01_two", code)
+    assert run(root) == 0
+    listed = capfd.readouterr().out.splitlines()[-2:]
+    assert listed[0].startswith("1 expectation missed")
+    assert listed[1].strip() == "01_two: regret 0.200, expected at most 0.100"
+    assert run(root, "--strict") == 1
+    assert "1 expectation missed: 01_two: regret 0.200, expected at most 0.100" in error_line(capfd)
+    write_chapter(
+        root, "01_two", code.replace("regret 0.200, expected at most 0.100", "").replace("['']", "[]")
+    )
+    assert run(root, "--strict") == 0
+    assert "missed" not in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_chapter_made_to_miss_is_built_and_says_so(root, capfd):
+    """The real chapter on the world, with a model that reads twenty pages of its textbook."""
+    for path in (root / "notebooks").iterdir():
+        path.unlink()
+    shutil.copy(REPOSITORY / "notebooks" / "01_world.ipynb", root / "notebooks" / "01_two.ipynb")
+    (root / "_toc.yml").write_text(
+        (root / "_toc.yml").read_text().replace("      - file: book/executed/00_one\n", "")
+    )
+    short = {"base.rows": 640, "problems.held_out_per_level": 4}
+    options = ["--profile", "laptop", "--overrides", json.dumps(short), "--runs-dir", str(root / "runs")]
+    assert main(["book", "run", "--root", str(root), *options]) == 0
+    missed = "01_two: worked answers right, weakest level 0.000, expected at least 0."
+    assert missed in capfd.readouterr().out
+    page = (root / "book/executed/01_two.ipynb").read_text()
+    assert "expectations missed" in page
+    assert main(["book", "run", "--root", str(root), *options, "--strict"]) == 1
+    assert missed in error_line(capfd)

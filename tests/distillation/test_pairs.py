@@ -1,0 +1,226 @@
+"""Proves that pairs and training rows are what two real generators said, no more and no less.
+
+Run: python -m pytest tests/distillation/test_pairs.py
+
+The teachers are tiny models trained here to repeat fixed answers: right or wrong, ended or not, their
+answers are then known by hand.
+"""
+
+import json
+import shutil
+
+import pytest
+from conftest import learn
+from datasets import Dataset, load_from_disk
+from test_store import disk_full_after
+
+from thinkless.__main__ import main
+from thinkless.distillation.pairs import Teacher, distill, keep_pairs, sft_rows, summary
+from thinkless.modes import Mode
+from thinkless.pipeline import pipeline
+
+PROBLEMS = Dataset.from_list(
+    [
+        {"prompt": "3+5=", "answer": "8", "level": 1},
+        {"prompt": "3+6=", "answer": "9", "level": 1},
+        {"prompt": "4+4=", "answer": "8", "level": 1},
+    ]
+)
+SETTINGS = {"max_tokens": 9, "temperature": 0.0, "top_p": 1.0, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def teachers(tokenizer):
+    """The long teacher is asked with "?" and right twice, once without an end in time; the short one
+    is asked with "!", writes its own control token once, and is right once."""
+    long = learn(
+        tokenizer, [("3+5=?", "3+5=8;</think>8<eos>"), ("3+6=?", "3+6=9;3+6=9;"), ("4+4=?", "</think>8<eos>")]
+    )
+    short = learn(tokenizer, [("3+5=!", "8<eos>"), ("3+6=!", "<short>3+6=8<eos>"), ("4+4=!", "7<eos>")])
+    return (
+        Teacher(long, Mode.THINK, ask=lambda prompt: prompt + "?"),
+        Teacher(short, Mode.SHORT, ask=lambda prompt: prompt + "!"),
+    )
+
+
+@pytest.fixture(scope="module")
+def pairs(teachers):
+    return distill(PROBLEMS, teachers, **SETTINGS)
+
+
+def test_one_row_per_problem_with_its_columns(pairs):
+    assert len(pairs) == 3
+    assert [pairs[name] for name in PROBLEMS.column_names] == [
+        PROBLEMS[name] for name in PROBLEMS.column_names
+    ]
+    answers = {
+        f"{mode.label}_{what}" for mode in Mode for what in ("response", "correct", "tokens", "finished")
+    }
+    assert set(pairs.column_names) == {*PROBLEMS.column_names, *answers, "short_thinks"}
+
+
+def test_answers_by_hand(pairs):
+    assert pairs["think_response"][0] == "3+5=8;</think>8"
+    assert pairs["think_response"][1] == "3+6=9;3+6"  # nine tokens and no end
+    assert pairs["think_response"][2] == "</think>8"
+    assert list(pairs["short_response"]) == ["8", "3+6=8", "7"]  # the control token is not part of it
+
+
+def test_correctness_is_recorded_not_required(pairs):
+    assert list(pairs["short_correct"]) == [True, False, False]
+    assert list(pairs["think_correct"])[::2] == [True, True]
+
+
+def test_tokens_count_everything_generated(pairs):
+    assert list(pairs["think_tokens"]) == [9, 9, 3]  # 6 + </think> + 8 + end; cut off; </think> + 8 + end
+    assert list(pairs["short_tokens"]) == [2, 7, 2]
+    assert list(pairs["think_finished"]) == [True, False, True]
+    assert list(pairs["short_finished"]) == [True, True, True]
+
+
+def test_a_thought_that_never_ended_is_wrong_whatever_stands_last_in_it(tokenizer):
+    lines = [("3+5=", "3+5=8;3+5=8<eos>"), ("3+6=", "</think>9;9;9;9;9;9")]
+    long = Teacher(learn(tokenizer, lines), Mode.THINK)
+    cut = distill(PROBLEMS.select([0, 1]), [long], **SETTINGS)
+    assert list(cut["think_response"]) == ["3+5=8;3+5=8"[:9], "</think>9;9;9;9;"]
+    assert list(cut["think_correct"]) == [False, False]
+
+
+def test_without_a_gold_answer_nobody_is_right_or_wrong(teachers):
+    unknown = Dataset.from_list([{**row, "answer": None} for row in PROBLEMS])
+    pairs = distill(unknown, teachers, **SETTINGS)
+    assert [*pairs["think_correct"], *pairs["short_correct"]] == [None] * 6
+    assert summary(pairs, pairs)["think_correct"] is None
+    mixed = Dataset.from_list(
+        [{**row, "answer": gold} for row, gold in zip(PROBLEMS, [None, "9", "8"], strict=True)]
+    )
+    assert list(distill(mixed, teachers, **SETTINGS)["short_correct"]) == [None, False, False]
+
+
+def test_pairs_are_kept_only_if_both_ended(pairs):
+    assert list(keep_pairs(pairs)["prompt"]) == ["3+5=", "4+4="]
+    only_short_unfinished = pairs.remove_columns("short_finished").add_column(
+        "short_finished", [False, True, True]
+    )
+    assert list(keep_pairs(only_short_unfinished)["prompt"]) == ["4+4="]
+
+
+def test_overlong_answers_may_stay_as_they_were_cut(pairs):
+    assert list(keep_pairs(pairs, overlong="clip")) == list(pairs)
+
+
+def test_a_short_answer_that_thinks_is_marked_and_its_pair_left_out(teachers, tokenizer):
+    lines = [("3+5=", "<think>8</think>8<eos>"), ("3+6=", "9<eos>"), ("4+4=", "4</think>8<eos>")]
+    pairs = distill(PROBLEMS, [teachers[0], Teacher(learn(tokenizer, lines), Mode.SHORT)], **SETTINGS)
+    assert list(pairs["short_thinks"]) == [True, False, True]
+    assert list(keep_pairs(pairs, overlong="clip")["prompt"]) == ["3+6="]
+    assert summary(pairs, keep_pairs(pairs))["short_thinks"] == 2
+
+
+def test_the_summary_by_hand(pairs):
+    """Kept are rows 0 and 2: the long teacher is right in both, the short one in the first."""
+    assert summary(pairs, keep_pairs(pairs)) == {
+        "questions": 3,
+        "kept": 2,
+        "short_thinks": 0,
+        "think_overlong": 1,
+        "short_overlong": 0,
+        "think_correct": 1.0,
+        "short_correct": 0.5,
+    }
+
+
+def test_rows_open_with_the_control_token_and_modes_of_a_question_are_adjacent(pairs):
+    assert list(sft_rows(keep_pairs(pairs))) == [
+        {"prompt": "3+5=", "completion": "<think>3+5=8;</think>8"},
+        {"prompt": "3+5=", "completion": "<short>8"},
+        {"prompt": "4+4=", "completion": "<think></think>8"},
+        {"prompt": "4+4=", "completion": "<short>7"},
+    ]
+
+
+@pytest.mark.parametrize("think_share", [0.2, 0.8])
+def test_another_balance_leaves_out_rows_of_the_rarer_mode(think_share, pairs):
+    many = Dataset.from_list([*pairs] * 400)
+    rows = sft_rows(many, think_share, seed=1)
+    thinks = sum(completion.startswith("<think>") for completion in rows["completion"])
+    assert max(thinks, len(rows) - thinks) == len(many)  # of the other mode every row is there
+    assert thinks / len(rows) == pytest.approx(think_share, abs=0.03)
+    assert (
+        list(sft_rows(many, think_share, seed=1)) == list(rows) != list(sft_rows(many, think_share, seed=2))
+    )
+
+
+def test_the_seed_decides_the_answers(teachers):
+    hot = {**SETTINGS, "temperature": 4.0}
+    first, again, other = (distill(PROBLEMS, teachers, **{**hot, "seed": seed}) for seed in (1, 1, 2))
+    assert list(first) == list(again)
+    assert list(first) != list(other)
+
+
+def test_a_teacher_is_asked_the_prompt_itself_by_default(teachers):
+    assert Teacher(teachers[0].generator, Mode.THINK).ask("3+5=") == "3+5="
+
+
+def test_a_teacher_may_have_a_limit_of_its_own(teachers):
+    long, short = teachers
+    shorter = Teacher(long.generator, long.mode, long.ask, max_tokens=2)
+    pairs = distill(PROBLEMS, [shorter, short], **SETTINGS)
+    assert list(pairs["think_tokens"]) == [2, 2, 2]
+    assert list(pairs["short_tokens"]) == [2, 7, 2]
+
+
+def test_answers_are_kept_in_the_folder_and_asked_once(teachers, pairs, tmp_path):
+    class Gone:
+        """A generator that may be made but not asked."""
+
+        def generate(self, *_, **__):
+            raise AssertionError("asked again")
+
+    assert list(distill(PROBLEMS, teachers, **SETTINGS, folder=tmp_path)) == list(pairs)
+    gone = [Teacher(Gone(), teacher.mode, teacher.ask) for teacher in teachers]
+    assert list(distill(PROBLEMS, gone, **SETTINGS, folder=tmp_path)) == list(pairs)
+    rows = [json.loads(line) for line in (tmp_path / "short.jsonl").read_text().splitlines()]
+    assert [row["response"] for row in rows] == list(pairs["short_response"])
+    assert [row["question"] for row in rows] == list(pairs["prompt"])
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Arguments of the stage of a very small profile, whose base model is made."""
+    runs = str(tmp_path_factory.mktemp("runs"))
+    overrides = {"base.rows": 320, "distill.questions": 40}
+    pipeline("smoke", 0, overrides, runs).run("base")
+    return [
+        "stage",
+        "distill",
+        "--profile",
+        "smoke",
+        "--overrides",
+        json.dumps(overrides),
+        "--runs-dir",
+        runs,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("full_at", "stored"), [("think.jsonl", []), ("short.jsonl", ["think"]), ("distill", ["think", "short"])]
+)
+def test_a_full_disk_is_one_line_and_a_resumed_stage_ends_as_a_whole_one(smoke, capfd, full_at, stored):
+    folder = pipeline("smoke", 0, json.loads(smoke[5]), smoke[7]).folder("distill")
+    assert main(smoke) == 0
+    files = [folder / f"{mode.label}.jsonl" for mode in Mode]
+    whole = [list(load_from_disk(folder / "pairs")), *(file.read_bytes() for file in files)]
+    (folder / "manifest.json").rename(folder / "begun.json")  # as if killed: both hold the stage's key
+    shutil.rmtree(folder / "pairs")
+    for file in files:
+        if file.stem not in stored:
+            file.unlink()
+    capfd.readouterr()
+    with disk_full_after(1500):
+        assert main(smoke) == 1
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{full_at} (File too large)" in error
+    assert main(smoke) == 0
+    assert [list(load_from_disk(folder / "pairs")), *(file.read_bytes() for file in files)] == whole

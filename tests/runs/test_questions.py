@@ -1,0 +1,54 @@
+"""Published sets as a profile's `problems`: what each stage is given, and what a bad file says.
+
+Run: python -m pytest tests/runs/test_questions.py
+"""
+
+import json
+from collections import Counter
+
+import pytest
+
+from thinkless.problems.benchmarks import INSTRUCTION
+from thinkless.runs.files import StageError
+from thinkless.runs.questions import MathProblems
+
+ROWS = [{"problem": f"Find {n}+{n}.", "answer": str(2 * n)} for n in range(5)]
+
+
+@pytest.fixture
+def problems(tmp_path):
+    """Five questions to train on, of seven rows; three to evaluate on."""
+    rows = [*ROWS, ROWS[0], {"problem": "", "answer": "1"}]
+    (tmp_path / "deepscaler.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "aime_2024.jsonl").write_text("\n".join(map(json.dumps, ROWS[:3])))
+    return MathProblems(kind="math", train="deepscaler", evaluate=["aime_2024"], folder=str(tmp_path))
+
+
+def test_every_stage_gets_its_questions(problems):
+    teaching = problems.teaching(4, seed=1)
+    assert len(set(teaching["prompt"])) == 4
+    assert all(prompt.endswith(INSTRUCTION) for prompt in teaching["prompt"])
+    training = problems.training(12, seed=1)
+    assert sorted(Counter(training["prompt"]).values()) == [2, 2, 2, 3, 3]
+    assert not any(INSTRUCTION in prompt for prompt in training["prompt"])
+    assert list(problems.training(12, seed=2)["prompt"]) != list(training["prompt"])
+    assert list(problems.held_out(1)["source"]) == ["aime_2024"] * 3
+
+
+def test_the_rows_of_the_source_are_counted(problems):
+    counts = {"read": 7, "empty": 1, "duplicates": 1, "kept": 5}
+    assert problems.source_counts() == {"deepscaler": counts}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"problem": "Find 1"', "deepscaler.jsonl: line 1: not valid JSON"),
+        ("{}", "line 1: no column problem"),
+    ],
+)
+def test_a_bad_row_is_one_line(problems, tmp_path, line, message):
+    (tmp_path / "deepscaler.jsonl").write_text(line)
+    with pytest.raises(StageError, match=message) as caught:
+        problems.teaching(4, seed=1)
+    assert "\n" not in str(caught.value)

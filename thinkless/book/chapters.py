@@ -1,0 +1,270 @@
+"""Run the chapters and build the book: ``thinkless book run`` and ``thinkless book build``.
+
+`run` executes each notebook of the book's folder with papermill into `book/executed/`, skipping the
+ones that are up to date; a chapter that fails leaves its half-done copy under `book/executed/failed/`
+and nothing where the book would find it. `build` refuses chapters that are missing, stale, or made
+with different parameters from each other, then calls Jupyter Book with warnings as errors.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+from thinkless.book.checks import MISSED
+from thinkless.errors import UserError
+from thinkless.runs.files import RESULTS, digest, digest_file
+from thinkless.runs.profiles import load_profile
+
+STAMP = "thinkless"
+"""Key of an executed notebook's metadata that says what it was made from."""
+WORLD = "laptop_world"
+"""Key of a notebook's metadata that says: about the laptop world, so it runs on `laptop` at any scale."""
+QUIET = {
+    "TQDM_DISABLE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+}
+"""Environment of the chapters' kernels: no progress bars in the pages, no spinning threads."""
+
+
+class BookError(UserError):
+    """A chapter failed or the book cannot be built."""
+
+
+def chapters(root: Path) -> list[Path]:
+    """The notebooks of the book, in the order of `_toc.yml`.
+
+    Raises BookError if there is no table of contents or it names a chapter without a notebook.
+    """
+    toc = root / "_toc.yml"
+    if not toc.exists():
+        raise BookError(f"no _toc.yml in {root}: run this in the book's folder or pass --root")
+    parts = yaml.safe_load(toc.read_text(encoding="utf-8"))["parts"]
+    files = [chapter["file"] for part in parts for chapter in part["chapters"]]
+    notebooks = [root / "notebooks" / f"{Path(f).name}.ipynb" for f in files if "executed/" in f]
+    for notebook in notebooks:
+        if not notebook.exists():
+            raise BookError(f"_toc.yml names {notebook.stem}, but {notebook} does not exist")
+    return notebooks
+
+
+def executed(notebook: Path) -> Path:
+    """Where the executed copy of a notebook lives."""
+    return notebook.parent.parent / "book" / "executed" / notebook.name
+
+
+def options_for(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a chapter is run with: those of `laptop` if it is about a world they do not have."""
+    problems = load_profile(options["profile"], options["overrides"]).problems
+    if problems.kind == "chain" or not json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get(
+        WORLD
+    ):
+        return dict(options)
+    return {**options, "profile": "laptop", "overrides": {}}
+
+
+def _parameters(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters to inject. Raises BookError if the notebook does not declare one of them."""
+    try:
+        declared = papermill.inspect_notebook(str(notebook))
+    except ValueError as error:  # no notebook at all, or one without a language
+        raise BookError(f"{notebook.name} is not a Python notebook: {error}") from None
+    for name in options:
+        if name not in declared:
+            raise BookError(
+                f"{notebook.name} does not declare the parameter {name!r}: it declares {list(declared)}"
+            )
+    return dict(options)
+
+
+def stamp(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What an executed chapter depends on: its source, package, records, profile and versions."""
+    here = Path(__file__)
+    package = [path for path in here.parents[1].rglob("*.*") if path.suffix != ".pyc" and path != here]
+    return {
+        "notebook": digest_file(notebook),
+        "package": digest([digest_file(path) for path in sorted(package)]),
+        "records": digest([digest_file(path) for path in sorted(RESULTS.rglob("*.*"))]),
+        "profile": digest(load_profile(options["profile"], options["overrides"]).model_dump()),
+        "parameters": json.loads(json.dumps(dict(options))),
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "trl", "plotly")},
+    }
+
+
+def _recorded_stamp(path: Path) -> dict[str, Any] | None:
+    """The stamp of an executed notebook, without its seconds; None if it is absent or unreadable."""
+    try:
+        recorded = nbformat.read(path, as_version=4).metadata[STAMP]
+    except (OSError, KeyError, nbformat.reader.NotJSONError, ValueError):
+        return None
+    return {key: value for key, value in recorded.items() if key != "seconds"}
+
+
+def _section(notebook: Path, source: str) -> str:
+    """The heading under which a cell of a chapter stands; the chapter's name if there is none."""
+    heading = notebook.stem
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            heading = next(
+                (line.lstrip("# ") for line in reversed(cell.source.splitlines()) if line.startswith("#")),
+                heading,
+            )
+        elif cell.source == source:
+            break
+    return heading
+
+
+def missed(root: Path) -> list[str]:
+    """The expectations that the executed chapters show as missed, a line each."""
+    lines = []
+    for notebook in chapters(root):
+        if executed(notebook).exists():
+            for cell in nbformat.read(executed(notebook), as_version=4).cells:
+                for output in cell.get("outputs", []):
+                    told = output.get("metadata", {}).get(MISSED, [])
+                    lines += [f"{notebook.stem}: {line}" for line in told]
+    return lines
+
+
+def report_missed(root: Path, *, strict: bool):
+    """Say which expectations were missed. Raises BookError, with all of them in one line, if `strict`."""
+    lines = missed(root)
+    title = f"{len(lines)} expectation{'s'[: len(lines) != 1]} missed"
+    if lines and strict:
+        raise BookError(f"{title}: {'; '.join(lines)} (without --strict the book is built all the same)")
+    if lines:
+        print("\n  ".join([f"{title} (the pages say more):", *lines]), flush=True)
+
+
+def run_chapter(notebook: Path, options: Mapping[str, Any], *, timeout: int | None = None) -> float:
+    """Execute one chapter into `book/executed/`; returns the seconds it took.
+
+    `timeout` bounds each cell, in seconds. Raises BookError naming the failing cell.
+    """
+    output = executed(notebook)
+    failed = output.parent / "failed" / notebook.name
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    started = time.perf_counter()
+    made_from = stamp(notebook, options)
+    try:
+        book = papermill.execute_notebook(
+            str(notebook),
+            str(failed),
+            parameters=_parameters(notebook, options),
+            progress_bar=False,
+            execution_timeout=timeout,
+            extra_arguments=[
+                "--log-level=CRITICAL",  # ipykernel warns about its local socket at every start
+                "--IPKernelApp.extra_extensions=thinkless.book.checks",
+            ],
+            cwd=str(notebook.parent.parent),
+        )
+    except papermill.PapermillExecutionError as error:
+        broken = "; this holds on any machine, so something is broken: `make test` says what"
+        raise BookError(
+            f"{notebook.name} failed in cell {error.cell_index}, {_section(notebook, error.source)!r}: "
+            f"{error.ename}: {error.evalue}{broken if error.ename == 'AssertionError' else ''} "
+            f"(its output so far: {failed})"
+        ) from None
+    except CellTimeoutError:
+        late = f"a cell took more than {timeout} s" if timeout else "an output did not come: run it again"
+        raise BookError(f"{notebook.name}: {late} (see {failed})") from None
+    except DeadKernelError:
+        raise BookError(
+            f"{notebook.name}: its kernel died, perhaps for want of memory (see {failed})"
+        ) from None
+    seconds = time.perf_counter() - started
+    for cell in book.cells:  # papermill's own notes hold paths of this machine
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    book.metadata.pop("papermill", None)
+    book.metadata[STAMP] = {**made_from, "seconds": round(seconds, 1)}
+    nbformat.write(book, failed)
+    failed.replace(output)
+    return seconds
+
+
+def run(root: Path, options: Mapping[str, Any], only: str | None = None, *, timeout: int | None = None):
+    """Execute the chapters that are not up to date, printing one line for each."""
+    os.environ.update(QUIET)
+    load_profile(options["profile"], options["overrides"])
+    notebooks = chapters(root)
+    chosen = [notebook for notebook in notebooks if only is None or notebook.stem.startswith(only)]
+    if not chosen:
+        raise BookError(
+            f"--only {only}: no chapter starts so; there are {', '.join(n.stem for n in notebooks)}"
+        )
+    for number, notebook in enumerate(chosen, start=1):
+        title = f"[{number}/{len(chosen)}] {notebook.stem:<20}"
+        own = options_for(notebook, options)
+        if _recorded_stamp(executed(notebook)) == stamp(notebook, own):
+            print(f"{title} up to date", flush=True)
+            continue
+        print(f"{title} running", end="", flush=True)
+        try:
+            seconds = run_chapter(notebook, own, timeout=timeout)
+        except BaseException:
+            print()
+            raise
+        print(f"\r{title} {seconds:6.0f} s ", flush=True)
+
+
+def check(root: Path):
+    """Raise BookError unless every chapter is executed, up to date, and made like the others."""
+    stamps = {}
+    for notebook in chapters(root):
+        recorded = _recorded_stamp(executed(notebook))
+        if recorded is None:
+            raise BookError(f"{notebook.stem} has not been run: run 'thinkless book run' first")
+        if recorded != stamp(notebook, recorded["parameters"]):
+            raise BookError(f"{notebook.stem} is stale: run 'thinkless book run' again")
+        stamps[notebook] = recorded["parameters"]
+    first, parameters = next(iter(stamps.items()))
+    for notebook, other in stamps.items():
+        if other != options_for(notebook, parameters):
+            raise BookError(
+                f"{notebook.stem} was run with {other} but {first.stem} with {parameters}: "
+                "run all chapters alike"
+            )
+
+
+def build(root: Path) -> Path:
+    """Build the book from chapters that pass `check`; returns the page to open."""
+    check(root)
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        str(root),
+        "--all",
+        "-W",
+        "-n",
+        "--keep-going",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    page = root / "_build" / "html" / "index.html"
+    if result.returncode or not page.exists():
+        log = root / "_build" / "build.log"
+        log.parent.mkdir(exist_ok=True)
+        log.write_text(result.stdout + result.stderr, encoding="utf-8")
+        warnings = [line for line in result.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+        raise BookError(f"Jupyter Book failed: {(warnings or ['see the log'])[0]} (whole log: {log})")
+    return page

@@ -1,0 +1,292 @@
+"""What a finished run should look like, and how far it may stray.
+
+A chapter ends its sections with figures that have a spread, such as what RL costs in accuracy. Each is
+compared with an *expectation*: a bound, and where it comes from. For `laptop` that is the spread of whole
+pipelines under other arithmetics and seeds (`arithmetic.yaml`, records in `results/arithmetic/`); for
+profiles that nobody here has run, `expectations.yaml` names the source. A missed expectation is shown on
+the page and at the end of ``make book``, and stops nothing unless ``--strict`` is said. What must hold on
+any machine is no expectation: it is an `assert` in the chapter.
+
+None of this is a setting of a run, so none of it changes what has to be computed again.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from thinkless.book.results import read_rows
+from thinkless.distillation.teachers import accuracy_by_cue
+from thinkless.evaluation import Report, load_report
+from thinkless.generation import TransformersGenerator
+from thinkless.models import load
+from thinkless.pipeline import max_tokens, rl_stage
+from thinkless.runs.files import RESULTS, read_metrics
+from thinkless.runs.runner import Runner
+
+ARITHMETIC, EXPECTATIONS = RESULTS / "arithmetic", "expectations.jsonl"
+"""Folder and file of the records: one row per whole pipeline, with the value of every figure."""
+MISSED_ONCE_IN = 200
+"""A sound run of a profile on a strange machine misses any of its expectations less often than this."""
+
+
+class Statistic(NamedTuple):
+    """A figure that a chapter shows, and on which side of its bound it should lie."""
+
+    title: str
+    side: Literal["at least", "at most"]
+    answers: Literal["level", "all", "pairs", None] = None
+    """What it is a share of: a level's held-out questions, all of them, or the pairs. A spread of zero over
+    a few runs proves nothing about runs to come, so one answer is added to it."""
+
+
+STATISTICS = {
+    "base_think_accuracy": Statistic("worked answers right, weakest level", "at least", "level"),
+    "base_short_level_1": Statistic("short answers right at level 1", "at least", "level"),
+    "short_drop": Statistic("fall of short accuracy, first level to last", "at least", "level"),
+    "distill_dropped": Statistic("pairs dropped, share", "at most", "pairs"),
+    "think_gain": Statistic("lead of the long teacher in accuracy", "at least", "pairs"),
+    "mode_balance": Statistic("think rate, distance from one half", "at most", "all"),
+    "mode_spread": Statistic("mean P(think), range over the levels", "at most"),
+    "think_accuracy": Statistic("forced think right, weakest level", "at least", "level"),
+    "short_level_1": Statistic("forced short right at level 1", "at least", "level"),
+    "rl_think_rate_level_1": Statistic("think rate at level 1, last ten steps", "at most"),
+    "rl_think_rate_hard": Statistic("least think rate above level 1, last ten steps", "at least"),
+    "degrpo_lead": Statistic("lead of DeGRPO in reward, last ten steps", "at least"),
+    "think_rate_level_1": Statistic("think rate at level 1, mean of the runs", "at most", "level"),
+    "think_rate_hard": Statistic("least think rate where the rule says think", "at least", "level"),
+    "regret": Statistic("regret to the oracle by level, mean of the runs", "at most", "all"),
+    "accuracy_gap": Statistic("accuracy below always thinking, mean of the runs", "at most", "all"),
+    "router_lift": Statistic("accuracy above a random router of the same cost", "at least", "all"),
+}
+
+
+class Expectation(NamedTuple):
+    """A figure of this run beside what a profile's runs have."""
+
+    name: str
+    value: float
+    bound: float | None
+    """None where nobody has measured the profile."""
+    source: str
+
+    @property
+    def met(self) -> bool:
+        """Whether the value lies on the right side; one that is not finite never does."""
+        if self.bound is None:
+            return True
+        return self.value >= self.bound if self._statistic.side == "at least" else self.value <= self.bound
+
+    @property
+    def _statistic(self) -> Statistic:
+        return STATISTICS[self.name]
+
+    def __str__(self) -> str:
+        return f"{self._statistic.title} {self.value:.3f}, expected {self.range}"
+
+    @property
+    def title(self) -> str:
+        return self._statistic.title
+
+    @property
+    def range(self) -> str:
+        """The expected range in words."""
+        return "not known" if self.bound is None else f"{self._statistic.side} {self.bound:z.3f}"
+
+
+def compare(profile: str, values: Mapping[str, float], results: Path = ARITHMETIC) -> list[Expectation]:
+    """The `values` of a run, by the names of `STATISTICS`, beside what is expected of the profile's runs.
+
+    Raises StageError if the records are damaged.
+    """
+    bounds = known_bounds(profile, results)
+    return [Expectation(name, float(value), *bounds.get(name, (None, ""))) for name, value in values.items()]
+
+
+def known_bounds(profile: str, results: Path = ARITHMETIC) -> dict[str, tuple[float, str]]:
+    """Bound and source of every statistic that is known of a profile, by name."""
+    rows = [row for row in read_expectations(results) if row["profile"] == profile]
+    if len(rows) > 1:
+        source = f"{len(rows)} whole pipelines under other arithmetics and seeds"
+        return {name: (value, source) for name, value in table_of(rows)["bound"].items()}
+    written = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    return {name: (row["bound"], row["source"]) for name, row in written.get(profile, {}).items()}
+
+
+def read_expectations(results: Path = ARITHMETIC) -> list[dict[str, Any]]:
+    """The records of whole pipelines; none if there is no file. Raises StageError if it is damaged."""
+    path = results / EXPECTATIONS
+    return read_rows(path, ("profile", "counts", "values")) if path.exists() else []
+
+
+def spread(name: str, values: np.ndarray, counts: Mapping[str, int]) -> float:
+    """Standard deviation of a statistic over runs (values,), to which one answer's worth is added."""
+    answers = STATISTICS[name].answers
+    step = 1 / counts[answers] if answers else 0.0
+    return math.hypot(values.std(ddof=1), step)
+
+
+def bound(name: str, values: np.ndarray, counts: Mapping[str, int]) -> float:
+    """Where the next run's value lies but for one in `MISSED_ONCE_IN` x the number of statistics.
+
+    The one-sided prediction bound of Student's t for one more value beside `values` (runs,), at least two,
+    rounded outwards to three digits.
+    """
+    from scipy.stats import t
+
+    n, chance = len(values), 1 / MISSED_ONCE_IN / len(STATISTICS)
+    margin = t.isf(chance, n - 1) * spread(name, values, counts) * math.sqrt(1 + 1 / n)
+    if STATISTICS[name].side == "at least":
+        return math.floor((values.mean() - margin) * 1000) / 1000
+    return math.ceil((values.mean() + margin) * 1000) / 1000
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Mean, standard deviation, spread and bound of every statistic (rows) over recorded pipelines."""
+    counts, values = rows[0]["counts"], pd.DataFrame([row["values"] for row in rows])
+    return pd.DataFrame(
+        {
+            name: {
+                "mean": seen.mean(),
+                "deviation": seen.std(),
+                "spread": spread(name, seen.to_numpy(), counts),
+                "bound": bound(name, seen.to_numpy(), counts),
+            }
+            for name, seen in values.items()
+        }
+    ).T
+
+
+def miss_chance(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
+    """Chance that one more sound pipeline misses any bound, and a 95 % interval that assumes much less.
+
+    The chance adds up what the bounds leave to Student's t (Bonferroni), so it rests on values that spread
+    like a bell. The interval (Clopper and Pearson's) counts instead how many of `rows` miss bounds that come
+    from all the others.
+    """
+    from scipy.stats import binomtest, t
+
+    n, table = len(rows), table_of(rows)
+    away = (table["bound"] - table["mean"]).abs() / table["spread"] / math.sqrt(1 + 1 / n)
+    missed = len({line.partition(":")[0] for line in left_out(rows)})
+    interval = binomtest(missed, n).proportion_ci(0.95)
+    return float(t.sf(away, n - 1).sum()), float(interval.low), float(interval.high)
+
+
+def left_out(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The expectations that recorded pipelines miss when the bounds come from all the others, a line each."""
+    lines = []
+    for number, row in enumerate(rows):
+        bounds = table_of([*rows[:number], *rows[number + 1 :]])["bound"]
+        found = [Expectation(name, value, bounds[name], "") for name, value in row["values"].items()]
+        place = f"{row['variant']}, seed {row['pipeline_seed']}"
+        lines += [f"{place}: {expectation}" for expectation in found if not expectation.met]
+    return lines
+
+
+def base_statistics(accuracy: pd.DataFrame) -> dict[str, float]:
+    """Of the base model's accuracy by level (rows) and style (columns `think` and `short`)."""
+    worked, short = accuracy["think"], accuracy["short"]
+    return {
+        "base_think_accuracy": worked.min(),
+        "base_short_level_1": short.iloc[0],
+        "short_drop": short.iloc[0] - short.iloc[-1],
+    }
+
+
+def pair_statistics(counts: Mapping[str, Any]) -> dict[str, float]:
+    """Of the metrics that distillation leaves in its manifest; no gain where no answer is known."""
+    values = {"distill_dropped": 1 - counts["kept"] / counts["questions"]}
+    if counts["think_correct"] is not None and counts["short_correct"] is not None:
+        values["think_gain"] = counts["think_correct"] - counts["short_correct"]
+    return values
+
+
+def warm_up_statistics(report: Report) -> dict[str, float]:
+    """Of the warm-up model's evaluation."""
+    free, levels = report.setting("free"), report.by_level()
+    by_level = free.groupby("level")["think_probability"].mean()
+    return {
+        "mode_balance": abs((free["mode"] == "think").mean() - 0.5),
+        "mode_spread": by_level.max() - by_level.min(),
+        "think_accuracy": levels["correct (think)"].min(),
+        "short_level_1": levels["correct (short)"].iloc[0],
+    }
+
+
+def training_statistics(
+    histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], last: int = 10
+) -> dict[str, float]:
+    """Of the metrics rows of every RL run, by objective: means over runs and their `last` steps.
+
+    A step that drew no question of a level says nothing about it. The lead needs both objectives.
+    """
+
+    def mean(objective: str, metric: str) -> float:
+        seen = [row[metric] for run in histories[objective] for row in run[-last:] if metric in row]
+        return float(np.mean(seen)) if seen else math.nan
+
+    names = {name for run in histories.get("degrpo", []) for row in run for name in row}
+    rates = [mean("degrpo", name) for name in sorted(names) if name.startswith("think_rate/level")]
+    values = {}
+    if len(rates) > 1:
+        values = {"rl_think_rate_level_1": rates[0], "rl_think_rate_hard": min(rates[1:])}
+    if {"degrpo", "grpo"} <= histories.keys():
+        values["degrpo_lead"] = mean("degrpo", "reward") - mean("grpo", "reward")
+    return values
+
+
+def think_is_better(report: Report) -> pd.Series:
+    """Per level: whether the decision rule says think, by the accuracies of the forced modes."""
+    table = report.by_level()
+    return table["correct (short)"] < (1 - report.gamma / 2) * table["correct (think)"]
+
+
+def choice_statistics(warm_up: Report, trained: Sequence[Report]) -> dict[str, float]:
+    """Of the evaluations after RL with one objective, beside the warm-up model's."""
+    hard = think_is_better(warm_up)
+    rates = pd.DataFrame([report.by_level()["think rate"] for report in trained]).mean()
+    routers = sum(report.routers() for report in trained) / len(trained)
+    model, chord = routers.loc["model"], routers.loc[["always short", "always think"]]
+    always_think = warm_up.routers().loc["always think", "accuracy"]
+    values = {
+        "think_rate_level_1": rates.iloc[0],
+        "regret": float(np.mean([report.regret for report in trained])),
+        "accuracy_gap": always_think - model["accuracy"],
+        "router_lift": model["accuracy"] - np.interp(model["tokens"], chord["tokens"], chord["accuracy"]),
+    }
+    if hard.any():
+        values["think_rate_hard"] = rates[hard].min()
+    return values
+
+
+def pipeline_record(runner: Runner) -> dict[str, Any]:
+    """Every statistic of a finished pipeline of the laptop world, and how many answers each is a share of."""
+    profile, rl = runner.profile, runner.profile.rl
+    questions = profile.problems.held_out(runner.seed)
+    base = TransformersGenerator(*load(runner.folder("base") / "model"))
+    counts = runner.manifest("distill")["metrics"]
+
+    def report(stage: str) -> Report:
+        return load_report(runner.folder(f"eval-{stage}") / "answers.jsonl", rl.gamma)
+
+    runs = {arm: [rl_stage(arm, k) for k in range(rl.repetitions)] for arm in rl.arms}
+    histories = {arm: [read_metrics(runner.folder(run)) for run in runs[arm]] for arm in runs}
+    warm_up = report("sft")
+    values = {
+        **base_statistics(accuracy_by_cue(base, questions, max_tokens(profile, "distill"))),
+        **pair_statistics(counts),
+        **warm_up_statistics(warm_up),
+        **training_statistics(histories),
+        **choice_statistics(warm_up, [report(run) for run in runs["degrpo"]]),
+    }
+    level = min(Counter(questions["level"]).values())
+    return {
+        "counts": {"level": level, "all": len(questions), "pairs": counts["questions"]},
+        "values": {name: float(value) for name, value in values.items()},
+    }

@@ -1,0 +1,87 @@
+"""What the chapters use to show things: running source code, what was expected, where numbers came from."""
+
+import html
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, Code, display
+
+from thinkless.book.checks import MISSED
+from thinkless.book.expectations import Expectation, compare
+from thinkless.evaluation.report import t_interval
+from thinkless.runs.runner import Runner
+
+
+def show_source(*functions) -> Code:
+    """The source of the functions that really run, highlighted."""
+    return Code(
+        "\n\n".join(inspect.getsource(function).rstrip() for function in functions), language="python"
+    )
+
+
+def wrapped(table: pd.DataFrame) -> HTML:
+    """A table of texts: their lines wrap, and on a phone a row's cells stand below each other."""
+    return HTML(table.to_html(border=0, classes="texts"))
+
+
+def over_runs(values: Iterable[float]) -> str:
+    """Mean and 95 % t-interval over runs, as text; a single run has no interval."""
+    mean, half = t_interval(np.array(list(values)))
+    return f"{mean:z.3f}" if np.isnan(half) else f"{mean:z.3f} ± {half:.3f}"  # z: no -0.000
+
+
+def cost(runner: Runner, stages: Sequence[str]) -> pd.DataFrame:
+    """Seconds, memory, hardware and commit of finished stages, from their manifests."""
+    rows = []
+    for name in stages:
+        manifest = runner.manifest(name)
+        hardware = manifest["hardware"]
+        rows.append(
+            {
+                "stage": name,
+                "wall s": manifest["seconds"],
+                "CPU s": manifest["cpu_seconds"],
+                "peak MiB": manifest["peak_memory_mib"],
+                "hardware": ", ".join(hardware["gpus"]) or f"{hardware['cores']} CPU cores",
+                "seed": manifest["seed"],
+                "commit": manifest["commit"],
+            }
+        )
+    return pd.DataFrame(rows).set_index("stage")
+
+
+def show_expected(runner: Runner, values: Mapping[str, float]):
+    """A box that holds figures of this run beside what is expected of its profile, see `expectations`."""
+    found = compare(runner.profile.name, values)
+    missed = [str(expectation) for expectation in found if not expectation.met]
+    bundle = {"text/html": _box(found), "text/plain": "\n".join(map(str, found))}
+    display(bundle, raw=True, metadata={MISSED: missed})
+
+
+def _box(found: Sequence[Expectation]) -> str:
+    known = [expectation for expectation in found if expectation.bound is not None]
+    missed = sum(not expectation.met for expectation in known)
+    if not known:
+        kind, title = "note", "What to expect of this profile is not yet measured"
+    elif missed:
+        kind, title = "warning", f"{missed} of {len(known)} expectations missed"
+    else:
+        kind, title = "tip", "As expected"
+    rows = []
+    for e in found:
+        verdict = "" if e.bound is None else "met" if e.met else "<b>missed</b>"
+        rows.append(f"<tr><th>{e.title}</th><td>{e.value:z.3f}</td><td>{e.range}</td><td>{verdict}</td></tr>")
+    head = "<thead><tr><th></th><th>here</th><th>expected</th><th></th></tr></thead>"
+    table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+    body = [f'<p class="admonition-title">{title}</p>', table]
+    if known:
+        sources = "; ".join(dict.fromkeys(html.escape(e.source) for e in known))
+        body.append(f"<p>Where the bounds come from: {sources}.</p>")
+    if missed:
+        body.append(
+            "<p>This run differs from those behind the bounds by more than they differ from each other, or "
+            "its settings are others. The figures above show where.</p>"
+        )
+    return f'<div class="admonition {kind} expected">{"".join(body)}</div>'

@@ -1,0 +1,190 @@
+"""Figures of the chapters on evidence, drawn from records."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from thinkless.book.figures import HEIGHT, LEVEL_COLORS, NEUTRAL, OBJECTIVE_COLORS
+from thinkless.evaluation.calibration import reliability
+
+LIGHT = 0.6
+"""Regrets above it have a light colour in the phase diagram, from 0 to 1."""
+
+
+def reliability_diagram(groups: Mapping[str, tuple[str, pd.DataFrame]], bins: int = 10) -> go.Figure:
+    """Mean need against mean P(think) in bins: {name: (colour, table)}; areas of marks follow the counts."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", name="calibrated", line={"color": NEUTRAL, "dash": "dot"}
+    )
+    for name, (color, table) in groups.items():
+        points = reliability(table, bins)
+        share = points["questions"] / points["questions"].sum()
+        figure.add_scatter(
+            x=points["probability"],
+            y=points["need"],
+            name=name,
+            mode="lines+markers",
+            line={"color": color, "width": 1},
+            marker={"color": color, "size": 6 + 30 * np.sqrt(share)},
+            hovertext=[f"{count} questions" for count in points["questions"]],
+        )
+    figure.update_layout(xaxis_title="P(think)", yaxis_title="need", height=HEIGHT + 40)
+    return figure
+
+
+def dial_figure(
+    curves: Mapping[str, tuple[str, pd.DataFrame]],
+    rates: pd.DataFrame,
+    at: pd.DataFrame,
+    trained: pd.DataFrame,
+) -> go.Figure:
+    """The tolerance dial: accuracy against tokens, and the think rate by level at the slider's bias.
+
+    `curves`: {name: (dash, columns tokens and accuracy)}; `rates`: think rate, biases by levels; `at`: tokens
+    and accuracy of the dial, one row per bias; `trained`: the same of models trained at several gamma.
+    """
+    figure = make_subplots(rows=2, row_heights=[0.68, 0.32], vertical_spacing=0.2)
+    colors = [NEUTRAL, OBJECTIVE_COLORS["degrpo"], "#8e44ad"]
+    for (name, (dash, curve)), color in zip(curves.items(), colors, strict=True):
+        line = {"color": color, "dash": dash}
+        figure.add_scatter(x=curve["tokens"], y=curve["accuracy"], mode="lines", name=name, line=line)
+    figure.add_scatter(
+        x=trained["tokens"],
+        y=trained["accuracy"],
+        mode="markers",
+        name="trained at γ",
+        hovertext=list(trained.index),
+        marker={"symbol": "diamond-open", "size": 10, "color": "#b8860b", "line": {"width": 2}},
+    )
+    zero = int(np.abs(at.index.to_numpy()).argmin())
+    point = at.iloc[zero]
+    figure.add_scatter(
+        x=[point["tokens"]],
+        y=[point["accuracy"]],
+        mode="markers",
+        name="slider",
+        marker={"size": 16, "color": OBJECTIVE_COLORS["degrpo"]},
+    )
+    labels = [f"level {level}" for level in rates.columns]
+    figure.add_bar(
+        x=labels,
+        y=rates.iloc[zero],
+        marker_color=list(LEVEL_COLORS[: len(labels)]),
+        showlegend=False,
+        row=2,
+        col=1,
+    )
+    steps = []
+    for bias in at.index:
+        moved = {
+            "x": [[at.loc[bias, "tokens"]], labels],
+            "y": [[at.loc[bias, "accuracy"]], list(rates.loc[bias])],
+        }
+        steps.append({"method": "restyle", "label": f"{bias:g}", "args": [moved, [4, 5]]})
+    slider = {"active": zero, "steps": steps, "currentvalue": {"prefix": "bias, nats: "}, "pad": {"t": 45}}
+    figure.update_xaxes(title_text="tokens per answer", row=1, col=1)
+    figure.update_yaxes(title_text="accuracy", row=1, col=1)
+    figure.update_yaxes(title_text="think rate", range=[0, 1.02], row=2, col=1)
+    figure.update_layout(sliders=[slider], height=HEIGHT + 260)
+    return figure
+
+
+def grid_dots(
+    values: Mapping[str, Mapping[str, Sequence[float]]], *, colors: Mapping[str, str], title: str
+) -> go.Figure:
+    """One dot per run and a line for each mean: {series: {setting: values over seeds}}."""
+    figure = go.Figure()
+    for series, settings in values.items():
+        x = [name for name, runs in settings.items() for _ in runs]
+        y = [value for runs in settings.values() for value in runs]
+        marker = {"color": colors[series], "size": 9, "opacity": 0.6}
+        figure.add_scatter(x=x, y=y, mode="markers", name=series, marker=marker)
+        means = [np.mean(runs) for runs in settings.values()]
+        figure.add_scatter(
+            x=list(settings),
+            y=means,
+            mode="lines",
+            line={"color": colors[series], "width": 1},
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    figure.update_layout(yaxis_title=title, xaxis_type="category")
+    return figure
+
+
+def rule_figure(models: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """The decision rule's margin by level for several models; a mark is full where the model came to think.
+
+    Rows are levels; columns `margin`, above 0 where the rule says think, and `mean`, the think rate after RL.
+    """
+    figure = go.Figure()
+    figure.add_hline(y=0, line={"color": NEUTRAL, "dash": "dot"})
+    for name, table in models.items():
+        figure.add_scatter(
+            x=[f"level {level}" for level in table.index],
+            y=table["margin"],
+            name=name,
+            mode="lines+markers",
+            line={"width": 1},
+            marker={
+                "size": 12,
+                "symbol": ["circle" if rate > 0.5 else "circle-open" for rate in table["mean"]],
+                "line": {"width": 2},
+            },
+            hovertext=[f"think rate {rate:.2f}" for rate in table["mean"]],
+        )
+    figure.update_layout(yaxis_title="margin for thinking")
+    return figure
+
+
+def phase_diagram(regret: Mapping[str, pd.DataFrame], zeros: Mapping[str, pd.Series]) -> go.Figure:
+    """Regret over γ (columns) and answer length (rows), one map per objective, and the closed form's zero.
+
+    `zeros`: for each objective and row, the γ at which the pull on the average P(think) is zero.
+    """
+    figure = make_subplots(rows=len(regret), cols=1, subplot_titles=list(regret), vertical_spacing=0.17)
+    for row, (name, cells) in enumerate(regret.items(), start=1):
+        heights = np.arange(len(cells))
+        place = {"row": row, "col": 1}
+        figure.add_heatmap(
+            x=cells.columns,
+            y=heights,
+            z=cells.to_numpy(),
+            coloraxis="coloraxis",
+            hovertemplate="γ %{x}: regret %{z:.3f}<extra></extra>",
+            **place,
+        )
+        figure.add_scatter(
+            x=np.tile(cells.columns, len(cells)),
+            y=np.repeat(heights - 0.25, len(cells.columns)),
+            mode="text",
+            text=[f"{value:.2f}" for value in cells.to_numpy().ravel()],
+            textfont={"color": ["#000000" if v > LIGHT else "#ffffff" for v in cells.to_numpy().ravel()]},
+            hoverinfo="skip",
+            showlegend=False,
+            **place,
+        )
+        figure.add_scatter(
+            x=zeros[name].loc[cells.index],
+            y=heights + 0.1,
+            mode="markers",
+            marker={
+                "symbol": "diamond",
+                "color": "#ffffff",
+                "size": 14,
+                "line": {"color": "#000000", "width": 2},
+            },
+            showlegend=False,
+            hovertemplate="no pull at γ %{x:.2f}<extra></extra>",
+            **place,
+        )
+        figure.update_yaxes(tickvals=heights, ticktext=list(cells.index), showgrid=False, **place)
+        figure.update_xaxes(tickvals=list(cells.columns), showgrid=False, **place)
+    figure.update_xaxes(title_text="γ", row=len(regret), col=1)
+    scale = {"colorscale": "Viridis", "cmin": 0, "cmax": 1}
+    figure.update_layout(coloraxis={**scale, "colorbar": {"thickness": 12}}, height=HEIGHT + 180)
+    return figure

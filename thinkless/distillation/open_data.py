@@ -1,0 +1,223 @@
+"""A long teacher that has already answered: open data sets of a large model's reasoning.
+
+`Recorded` is a generator that looks answers up. So open data goes the same way as a live teacher: the
+length limit, the answer file, grading, the pairs. It reads the forms in which such sets come:
+
+- OpenThoughts and most others: `conversations` (`from`, `value`) or `messages` (`role`, `content`);
+- OpenR1-Math: `problem`, `answer`, and several `generations`, some of them not `is_reasoning_complete`;
+- OpenThoughts-114k's `metadata`: `problem`, `deepseek_reasoning` and `_solution`, `ground_truth_solution`.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, Value, load_dataset
+from transformers import PreTrainedTokenizerBase
+
+from thinkless.distillation.store import after_control_token
+from thinkless.generation import Completion
+from thinkless.grading import final_answer
+from thinkless.modes import END_OF_THINKING, Mode
+from thinkless.runs.files import StageError
+
+LEFT_OUT = ("filtered", "no_question", "several_turns", "no_thinking", "unfinished", "duplicate")
+"""Why a row is not used: not asked for; an empty question; a longer conversation; an answer without
+thinking; a thought or an answer that never ends; a question that came before."""
+
+_ANSWERS = ("deepseek_reasoning", "generations", "messages", "conversations")
+_ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
+_NO_GOLD = {"", "proof", "notfound"}  # what NuminaMath writes where a problem has no gold answer
+_MARKS = [  # of OpenThoughts-114k, and R1's own in their place
+    (r"<\|begin_of_thought\|>", "<think>"),
+    (r"\s*<\|end_of_thought\|>\s*", "\n</think>\n\n"),
+    (r"<\|begin_of_solution\|>\s*", ""),
+    (r"\s*<\|end_of_solution\|>", ""),
+]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A question, its gold answer where one is known, and what the teacher wrote after `<think>`."""
+
+    question: str
+    answer: str | None
+    response: str
+
+
+def read_record(row: Mapping[str, Any]) -> Record | str:
+    """The record in one row of a data set, or which of `LEFT_OUT` the row is.
+
+    Raises ValueError or TypeError if the row is of no known form.
+    """
+    turns = [(_first(turn, "role", "from"), _first(turn, "content", "value") or "") for turn in _turns(row)]
+    asked = [text for role, text in turns if _ROLES.get(role) == "user"]
+    answered = [text for role, text in turns if _ROLES.get(role) == "assistant"]
+    if len(asked) > 1 or len(answered) > 1:
+        return "several_turns"
+    question = _first(row, "problem", "question") or "".join(asked)
+    if not question.strip():
+        return "no_question"
+    text = _text(row, "".join(answered))
+    response = after_control_token(text, Mode.THINK)
+    thought, closed, answer = response.partition(END_OF_THINKING)
+    if not thought.strip() or not (closed or response != text):
+        return "no_thinking"
+    return Record(question, _gold(row), response) if answer.strip() else "unfinished"
+
+
+def _turns(row: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    if all(row.get(name) is None for name in _ANSWERS):
+        raise ValueError(f"expected one of the columns {', '.join(_ANSWERS)}, got {', '.join(row)}")
+    return row.get("messages") or row.get("conversations") or []
+
+
+def _text(row: Mapping[str, Any], answered: str) -> str:
+    """All that the teacher wrote, between R1's marks; a thought without an end if it is not complete."""
+    if thought := row.get("deepseek_reasoning"):
+        return f"<think>\n{thought.strip()}\n</think>\n\n{(row['deepseek_solution'] or '').strip()}"
+    if texts := row.get("generations"):
+        complete = row.get("is_reasoning_complete") or [True] * len(texts)
+        return next((text for text, ended in zip(texts, complete, strict=True) if ended), "<think>...")
+    for mark, own in _MARKS:
+        answered = re.sub(mark, own, answered)
+    return answered
+
+
+def _gold(row: Mapping[str, Any]) -> str | None:
+    answer = _first(row, "answer", "expected_answer")
+    solution = _first(row, "solution", "ground_truth_solution") or ""
+    if answer is None and ("\\boxed" in solution or "####" in solution):
+        answer = final_answer(solution)
+    return None if answer is None or answer.strip().lower() in _NO_GOLD else answer
+
+
+def _first(row: Mapping[str, Any], *names: str) -> Any:
+    return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+class Recorded:
+    """The long answers in `rows`, as a generator: each question is answered as it was.
+
+    Args:
+        source: a data set of the hub, such as ``"open-thoughts/OpenThoughts2-1M"``; or a local file or
+            folder: JSON lines, or what `datasets.load_dataset` reads.
+        tokenizer: the student's, a fast one. It counts the tokens of an answer, and an answer that has
+            more than `max_tokens` is cut there, as a live teacher's would have been.
+        revision: the commit of the hub's data set; needed, so that the data cannot change under a run.
+        where: of the rows take those with one of these values in each of these columns.
+
+    Raises StageError, in one line, for a source that cannot be read; it names file and line of a row that
+    cannot. `counts` says how many rows there were, were used, and were left out for what reason.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        revision: str | None = None,
+        name: str | None = None,
+        split: str = "train",
+        where: Mapping[str, Collection[Any]] | None = None,
+    ):
+        self.tokenizer = tokenizer
+        self._rows, self._place = _read(source, name, split, revision)
+        self._found: dict[str, int] = {}  # where each question's row is: the texts stay on disk
+        self._answers: list[str | None] = []
+        counts: Counter[str] = Counter()
+        for number in range(len(self._rows)):
+            record = self._record(number, where or {})
+            if isinstance(record, str) or record.question in self._found:
+                counts[record if isinstance(record, str) else "duplicate"] += 1
+                continue
+            self._found[record.question] = number
+            self._answers.append(record.answer)
+        self.counts = {"rows": len(self._rows), "used": len(self._found)}
+        self.counts |= {reason: counts[reason] for reason in LEFT_OUT}
+
+    def _record(self, number: int, where: Mapping[str, Collection[Any]]) -> Record | str:
+        row = self._rows[number]
+        try:
+            if any(row[column] not in values for column, values in where.items()):
+                return "filtered"
+            return read_record(row)
+        except KeyError as missing:
+            raise StageError(
+                f"{self._place(number)}: has no column {missing}, but {', '.join(row)}"
+            ) from None
+        except (AttributeError, TypeError, ValueError) as error:
+            raise StageError(f"{self._place(number)}: not a question with a long answer: {error}") from None
+
+    def problems(self) -> Dataset:
+        """The questions that have an answer: `prompt`, `answer` (None where unknown), `level` (None)."""
+        columns = {"prompt": list(self._found), "answer": self._answers, "level": [None] * len(self._found)}
+        kinds = {"prompt": Value("string"), "answer": Value("string"), "level": Value("int64")}
+        return Dataset.from_dict(columns, features=Features(kinds))
+
+    def generate(self, prompts: Sequence[str], **settings: Any) -> list[list[Completion]]:
+        """See `Generator.generate`: only `max_tokens` and `n` matter, for the answers are what they are."""
+        return [completions for _, completions in self.complete(prompts, **settings)]
+
+    def complete(
+        self, prompts: Sequence[str], *, max_tokens: int, n: int = 1, **_: Any
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """(place of the prompt, its completions); see `collect.Streams`."""
+        for place, prompt in enumerate(prompts):
+            if prompt not in self._found:
+                raise ValueError(f"there is no recorded answer to {prompt!r}: ask the questions as they are")
+            record = self._record(self._found[prompt], {})
+            assert isinstance(record, Record)
+            yield place, [self._completion(record.response, max_tokens)] * n
+
+    def _completion(self, response: str, max_tokens: int) -> Completion:
+        encoded = self.tokenizer(
+            response, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        ids, finish_reason = [*encoded.input_ids, self.tokenizer.eos_token_id], "stop"
+        if len(ids) > max_tokens:
+            ids, finish_reason = ids[:max_tokens], "length"
+            response = response[: encoded.offset_mapping[max_tokens - 1][1]]
+        return Completion(tuple(ids), response, Mode.THINK, math.nan, finish_reason)
+
+
+def _read(
+    source: str, name: str | None, split: str, revision: str | None
+) -> tuple[Sequence[Mapping[str, Any]], Callable[[int], str]]:
+    """The rows of a source, and what to call each of them in an error."""
+    path = Path(source)
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path] * (path.suffix == ".jsonl")
+    try:
+        if files:
+            lines = [line for file in files for line in _lines(file)]
+            return [row for _, row in lines], lambda number: lines[number][0]
+        if revision is None and not path.exists():
+            raise StageError(
+                f"{source}: no such file or folder; for a data set of the hub, give its commit as revision"
+            )
+        if path.is_file():
+            rows = load_dataset(path.suffix.lstrip("."), data_files=source, split=split)
+        else:
+            rows = load_dataset(source, name, split=split, revision=revision)
+    except (OSError, ValueError) as error:
+        raise StageError(f"cannot read {source}: {' '.join(str(error).split())}") from error
+    return rows, lambda number: f"{source}, {split}, row {number}"
+
+
+def _lines(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every row of a file of JSON lines, with file and line number before it."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line) if line.strip() else {}
+                if not isinstance(row, dict):
+                    raise ValueError(f"expected an object, got {type(row).__name__}")
+            except ValueError as error:
+                raise StageError(f"{file}, line {number} cannot be read: {error}") from None
+            if row:
+                yield f"{file}, line {number}", row

@@ -1,0 +1,73 @@
+"""The teachers that a profile names, ready to answer: the base model, a published one, a server, or data.
+
+All of them are a `distill.Teacher`, so that distillation does not know which it has.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pandas as pd
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from thinkless.distillation.open_data import Recorded
+from thinkless.distillation.pairs import Teacher
+from thinkless.generation import ServerGenerator, TransformersGenerator
+from thinkless.generation.load import open_generator
+from thinkless.grading import is_correct
+from thinkless.models import load, load_tokenizer
+from thinkless.modes import Mode
+from thinkless.problems import chain
+from thinkless.runs.settings import CueTeacher, DataTeacher, ModelTeacher, ServerTeacher
+
+AnyTeacher = CueTeacher | ModelTeacher | ServerTeacher | DataTeacher
+
+
+def cue_teachers(base: TransformersGenerator) -> list[Teacher]:
+    """The laptop's two teachers, long and short: the base model, asked under its textbook's cues."""
+    return [Teacher(base, mode, _cue(mode), name=f"base model, cue {mode.label}") for mode in Mode]
+
+
+def accuracy_by_cue(base: TransformersGenerator, questions: Dataset, max_tokens: int) -> pd.DataFrame:
+    """Greedy accuracy of the base model by level (rows) and style of its cue (columns `short`, `think`)."""
+    scores = []
+    for teacher in cue_teachers(base):
+        asked = [teacher.ask(prompt) for prompt in questions["prompt"]]
+        answers = base.generate(asked, max_tokens=max_tokens, temperature=0)
+        for row, (answer, *_) in zip(questions, answers, strict=True):
+            scores.append((row["level"], teacher.mode.label, is_correct(answer.text, row["answer"])))
+    table = pd.DataFrame(scores, columns=["level", "style", "accuracy"])
+    return table.pivot_table(index="level", columns="style", values="accuracy")
+
+
+@contextmanager
+def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teacher]:
+    """The teacher that `settings` describe; `base` is the student's model folder. Leaving ends its engine."""
+    match settings:
+        case CueTeacher():
+            yield Teacher(
+                TransformersGenerator(*load(base)), mode, _cue(mode), name=f"base model, cue {mode.label}"
+            )
+        case DataTeacher():
+            recorded = Recorded(settings.path, load_tokenizer(base), revision=settings.revision)
+            yield Teacher(recorded, mode, name=settings.path)
+        case ServerTeacher():
+            server = ServerGenerator(
+                settings.base_url, settings.model, chat=True, extensions=False, in_flight=settings.parallel
+            )
+            yield Teacher(server, mode, name=settings.model, max_tokens=settings.max_tokens)
+        case ModelTeacher():
+            with closing(open_generator(settings.path, settings.engine, settings.revision)) as engine:
+                yield Teacher(engine, mode, _chat(engine.tokenizer), name=settings.path)
+
+
+def _cue(mode: Mode) -> Callable[[str], str]:
+    return lambda prompt: prompt + chain.CUES[mode.label]
+
+
+def _chat(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
+    """A question in the teacher's own chat template."""
+    return lambda prompt: tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+    )

@@ -1,0 +1,224 @@
+"""The benchmarks of the paper: one table of where they live, one schema for all of them.
+
+Every set comes as a `datasets.Dataset` with columns `prompt` (the bare question; chat templates are
+applied elsewhere), `answer`, `level` and `source` (the set's name). Levels are MATH's 1-5 where a set
+has them; for GSM8K the steps of the reference solution, 1-8, 8 standing for more; 0 where a set says
+nothing about difficulty, so that a table by level has one row.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, load_dataset
+
+from thinkless.grading.text import last_boxes
+from thinkless.problems.files import local_rows
+
+log = logging.getLogger(__name__)
+
+INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}"
+"""Follows the question in evaluation, as in the released code (`eval_configs/deepseek/minerva/utils.py`
+of VainF/Thinkless). Its RL prompts go without."""
+
+NO_LEVEL = 0
+MOST_STEPS = 8
+
+
+def _answer_column(row: dict[str, Any]) -> str:
+    answer = row["answer"]
+    if not isinstance(answer, str | int | float) or isinstance(answer, bool):
+        raise ValueError(f"answer is {answer!r}, expected text or a number")
+    return str(answer).strip()
+
+
+def _boxed_in_solution(row: dict[str, Any]) -> str:
+    boxes = last_boxes(str(row["solution"]))
+    if not boxes:
+        raise ValueError("solution has no complete \\boxed{}")
+    return boxes[0]
+
+
+def _after_hashes(row: dict[str, Any]) -> str:
+    _, hashes, answer = str(row["answer"]).rpartition("####")
+    if not hashes:
+        raise ValueError("answer has no ####")
+    return answer.strip()
+
+
+def _math_level(row: dict[str, Any]) -> int:
+    digit = re.search(r"\d", str(row["level"]))  # "Level 3", 3 or 3.0; MATH also has two "Level ?"
+    return int(digit[0]) if digit else NO_LEVEL
+
+
+def _solution_steps(row: dict[str, Any]) -> int:
+    lines = [line for line in row["answer"].splitlines() if line.strip() and not line.startswith("####")]
+    return min(max(len(lines), 1), MOST_STEPS)
+
+
+@dataclass(frozen=True)
+class ProblemSet:
+    """Where a benchmark lives and how its rows read."""
+
+    hub: str
+    """Dataset repository on the Hugging Face hub."""
+    revision: str
+    """Commit of that repository."""
+    split: str
+    rows: int
+    """Rows at that revision."""
+    columns: tuple[str, ...]
+    """What a row must have; the first is the question."""
+    answer: Callable[[dict[str, Any]], str] = _answer_column
+    """Reads the gold answer; raises ValueError, saying what is wrong, if there is none to read."""
+    level: Callable[[dict[str, Any]], int] = lambda row: NO_LEVEL
+    config: str | None = None
+
+
+_GSM8K = ProblemSet(
+    hub="openai/gsm8k",
+    revision="740312add88f781978c0658806c59bc2815b9866",
+    config="main",
+    split="test",
+    rows=1_319,
+    columns=("question", "answer"),
+    answer=_after_hashes,
+    level=_solution_steps,
+)
+PROBLEM_SETS = {
+    "deepscaler": ProblemSet(
+        hub="agentica-org/DeepScaleR-Preview-Dataset",
+        revision="b6ae8c60f5c1f2b594e2140b91c49c9ad0949e29",
+        split="train",
+        rows=40_315,
+        columns=("problem", "answer"),
+    ),
+    "aime_2024": ProblemSet(
+        hub="HuggingFaceH4/aime_2024",
+        revision="2fe88a2f1091d5048c0f36abc874fb997b3dd99a",
+        split="train",  # its only split, and a test set all the same
+        rows=30,
+        columns=("problem", "answer"),
+    ),
+    "math_500": ProblemSet(
+        hub="HuggingFaceH4/MATH-500",
+        revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
+        split="test",
+        rows=500,
+        columns=("problem", "answer", "level"),
+        level=_math_level,
+    ),
+    "minerva_algebra": ProblemSet(
+        hub="EleutherAI/hendrycks_math",
+        revision="21a5633873b6a120296cce3e2df9d5550074f4a3",
+        config="algebra",
+        split="test",
+        rows=1_187,
+        columns=("problem", "solution", "level"),
+        answer=_boxed_in_solution,
+        level=_math_level,
+    ),
+    "gsm8k": _GSM8K,
+    "gsm8k_train": replace(_GSM8K, split="train", rows=7_473),
+}
+"""The sets by name. Revisions and row counts were read from public projects that pin the same commits
+(several for each set, 2026-11-21); the hub itself was not within reach to confirm them."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the rows of a set."""
+
+    read: int
+    empty: int
+    """Dropped: no question or no answer."""
+    duplicates: int
+    """Dropped: a question that came before."""
+    kept: int
+
+
+def load_problems(
+    name: str, *, path: str | Path | None = None, limit: int | None = None, instruction: bool = False
+) -> Dataset:
+    """The problems of the set `name`, from the hub or from `path`; what was dropped is logged.
+
+    `path`: a json, jsonl, parquet or csv file with the hub's columns, or a folder of them; of a folder
+    the files named after the set or its split are read, where there are such, else all.
+    `limit`: the first so many problems. `instruction`: add `INSTRUCTION` to every prompt.
+
+    Raises ValueError, in one line, for an unknown name, a missing file or column and for a row that
+    cannot be read (with its file and line); ConnectionError if the hub is out of reach.
+    """
+    return read_problems(name, path=path, limit=limit, instruction=instruction)[0]
+
+
+def read_problems(
+    name: str, *, path: str | Path | None = None, limit: int | None = None, instruction: bool = False
+) -> tuple[Dataset, Counts]:
+    """As `load_problems`, and how many rows were read, dropped and kept."""
+    if name not in PROBLEM_SETS:
+        raise ValueError(f"unknown problem set {name!r}: expected one of {', '.join(PROBLEM_SETS)}")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit={limit}: expected at least 1, or None for all")
+    problems = PROBLEM_SETS[name]
+    rows = _hub_rows(name) if path is None else local_rows(Path(path), name, problems.split)
+    kept: dict[str, dict[str, Any]] = {}
+    read = empty = 0
+    for where, row in rows:
+        read += 1
+        question, answer, level = _read_row(where, row, problems)
+        if not question or not answer:
+            empty += 1
+        elif question not in kept:
+            prompt = f"{question}\n{INSTRUCTION}" if instruction else question
+            kept[question] = {"prompt": prompt, "answer": answer, "level": level, "source": name}
+    if not kept:
+        raise ValueError(f"{name}: no problem with an answer in {path or problems.hub}")
+    counts = Counts(read, empty, duplicates=read - empty - len(kept), kept=len(kept))
+    log.info("%s: %s", name, counts)
+    if path is None and read != problems.rows:
+        log.warning("%s: %d rows on the hub, expected %d", name, read, problems.rows)
+    return Dataset.from_list(list(kept.values())[:limit]), counts
+
+
+def _read_row(where: str, row: Any, problems: ProblemSet) -> tuple[str, str, int]:
+    missing = [column for column in problems.columns if not isinstance(row, dict) or column not in row]
+    if missing:
+        found = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+        raise ValueError(f"{where}: no column {', '.join(missing)}; found {found}")
+    question = row[problems.columns[0]]
+    if any(row[column] is None for column in problems.columns):
+        return "", "", NO_LEVEL
+    if not isinstance(question, str):
+        raise ValueError(f"{where}: {problems.columns[0]} is {question!r}, expected text")
+    try:
+        return question.strip(), problems.answer(row), problems.level(row)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _hub_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    problems = PROBLEM_SETS[name]
+    try:
+        rows = load_dataset(problems.hub, problems.config, split=problems.split, revision=problems.revision)
+    except (OSError, RuntimeError, ValueError) as error:  # offline, not cached, refused, gone
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConnectionError(
+            f"cannot load {name} from {problems.hub} at {problems.revision[:8]} ({reason}): go online once, "
+            "after which it is cached, or name a local file or folder as path"
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        yield f"{problems.hub}: row {number}", row
+
+
+def overlap(train: Dataset, test: Dataset) -> list[str]:
+    """The prompts of `test` whose question is also in `train`, but for case, spacing and punctuation."""
+
+    def key(prompt: str) -> str:
+        return re.sub(r"\\(?:left|right|[,;!])|[\s$.,;:?!]", "", prompt.removesuffix(INSTRUCTION)).casefold()
+
+    known = {key(prompt) for prompt in train["prompt"]}
+    return [prompt for prompt in test["prompt"] if key(prompt) in known]

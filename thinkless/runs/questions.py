@@ -1,0 +1,128 @@
+"""Which questions a run is about: the laptop world, or published sets. The `problems` of a profile.
+
+Both kinds answer the same four calls, so that no stage asks which kind it has: `teaching` (questions
+for distillation), `training` (for RL, in the order they are asked), `held_out` (for evaluation) and
+`longest_answer`.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from datasets import Dataset, concatenate_datasets
+from pydantic import Field
+
+from thinkless.problems import chain
+from thinkless.problems.chain import VERBOSITY, ChainWorld
+from thinkless.runs.files import StageError
+from thinkless.runs.schema import Section
+
+if TYPE_CHECKING:
+    from thinkless.problems.benchmarks import Counts
+
+SLACK = 8
+"""Tokens that a completion may run past the longest right answer before it is cut off."""
+
+
+class ChainProblems(Section):
+    """The laptop world: which questions are asked, and how the textbook answers them."""
+
+    kind: Literal["chain"]
+    levels: int = Field(ge=1, le=20)
+    verbosity: str
+    """A key of `problems.chain.VERBOSITY`."""
+    noise_short: list[float] = []
+    """Share of wrong short answers in the textbook, one entry per level; empty means none."""
+    noise_think: list[float] = []
+    redundancy: int = Field(0, ge=0)
+    """Worked answers check themselves 0..redundancy times."""
+    mix: list[float]
+    """Share of each level in the questions of RL."""
+    held_out_per_level: int = Field(ge=1, le=300)
+
+    def world(self) -> ChainWorld:
+        """The dials as the world takes them."""
+        return ChainWorld(
+            self.levels, self.verbosity, tuple(self.noise_short), tuple(self.noise_think), self.redundancy
+        )
+
+    def longest_answer(self) -> int | None:
+        """Length limit of a completion in tokens: the longest worked answer and some slack."""
+        return self.world().think_length(self.levels) + SLACK
+
+    def teaching(self, count: int, seed: int) -> Dataset:
+        """`count` questions for the teachers, levels in equal shares."""
+        return chain.draw_problems(self.world(), count, seed=seed)
+
+    def source_counts(self) -> dict[str, dict[str, int]]:
+        """Nothing is read, so there is nothing to count."""
+        return {}
+
+    def training(self, count: int, seed: int) -> Dataset:
+        """`count` questions for RL, levels in the shares of `mix`."""
+        return chain.draw_problems(self.world(), count, mix=self.mix, seed=seed)
+
+    def held_out(self, seed: int) -> Dataset:
+        """The questions of the evaluation, never among the others above level 1."""
+        return chain.held_out_problems(self.world(), self.held_out_per_level, seed=seed)
+
+    def model_post_init(self, _):
+        if self.verbosity not in VERBOSITY:
+            raise ValueError(f"verbosity={self.verbosity!r}: expected one of {', '.join(VERBOSITY)}")
+        self.world()
+        if len(self.mix) != self.levels or min(self.mix) < 0 or sum(self.mix) <= 0:
+            raise ValueError(f"mix={self.mix}: expected {self.levels} shares, none negative, not all zero")
+
+
+class MathProblems(Section):
+    """Published problem sets, from the hub or from local files; see `problems.math`."""
+
+    kind: Literal["math"]
+    train: str
+    """The set whose questions are distilled and trained on, such as ``deepscaler``."""
+    evaluate: list[str] = Field(min_length=1)
+    """The benchmarks, each a set's name."""
+    folder: str | None = None
+    """A set that has a file or folder of its name in here, such as ``gsm8k.jsonl``, is read from it; the
+    others come from the hub."""
+    limit: int | None = Field(None, ge=1)
+    """At most so many questions of each benchmark."""
+    instruct_evaluation: bool = True
+    """Ask for step-by-step reasoning and a boxed answer in evaluation prompts."""
+    instruct_rl: bool = False
+    """The same in RL prompts; the released code does without."""
+
+    def longest_answer(self) -> int | None:
+        """Published questions set no limit of their own."""
+        return None
+
+    def teaching(self, count: int, seed: int) -> Dataset:
+        """At most `count` questions of the training set, shuffled."""
+        questions = self._read(self.train, self.instruct_evaluation)[0].shuffle(seed=seed)
+        return questions.select(range(min(count, len(questions))))
+
+    def source_counts(self) -> dict[str, dict[str, int]]:
+        """What became of the training set's rows: `read`, `empty`, `duplicates`, `kept`."""
+        return {self.train: asdict(self._read(self.train, self.instruct_evaluation)[1])}
+
+    def training(self, count: int, seed: int) -> Dataset:
+        """`count` questions of the training set, in a new order at every pass through it."""
+        questions = self._read(self.train, self.instruct_rl)[0]
+        passes = -(-count // len(questions))
+        order = concatenate_datasets([questions.shuffle(seed=seed + k) for k in range(passes)])
+        return order.select(range(count))
+
+    def held_out(self, seed: int) -> Dataset:
+        """Every benchmark, one after the other; the column `source` names them. `seed` changes nothing."""
+        sets = [self._read(name, self.instruct_evaluation, self.limit)[0] for name in self.evaluate]
+        return concatenate_datasets(sets)
+
+    def _read(self, name: str, instruction: bool, limit: int | None = None) -> tuple[Dataset, "Counts"]:
+        from thinkless.problems.benchmarks import read_problems
+
+        local = sorted(Path(self.folder).glob(f"{name}.*")) if self.folder else []
+        path = local[0] if local else None
+        try:
+            return read_problems(name, path=path, instruction=instruction, limit=limit)
+        except (ValueError, OSError) as error:
+            raise StageError(" ".join(str(error).split())) from error

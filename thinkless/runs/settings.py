@@ -1,0 +1,282 @@
+"""What a profile may say: every setting with its type, its bounds and its meaning.
+
+Sections that exist in several kinds (questions, model, teachers) carry a `kind`. `Profile` puts the
+sections together and refuses combinations that cannot run. Reading files and overrides is the work
+of `profiles.py`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from thinkless.objectives import OBJECTIVES
+from thinkless.runs.questions import ChainProblems, MathProblems
+from thinkless.runs.schema import Section
+
+
+class ScratchModel(Section):
+    """A model made here, for the laptop world."""
+
+    kind: Literal["scratch"]
+    hidden_size: int = Field(ge=8)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    intermediate_size: int = Field(ge=8)
+    initializer_range: float = Field(gt=0)
+    """Standard deviation of the initial weights; about 1/sqrt(hidden_size) for models this small."""
+    rounding_seed: int = Field(0, ge=0, exclude_if=lambda seed: seed == 0)
+    """Above 0, every initial weight is moved by a relative 1e-6, drawn from this seed: a stand-in for a
+    processor that rounds otherwise. At 0 it is no part of any stage's key."""
+
+
+class PretrainedModel(Section):
+    """A published model."""
+
+    kind: Literal["pretrained"]
+    path: str
+    """Hub name, or a local folder."""
+    revision: str | None = None
+    """Commit on the hub; None takes the newest."""
+
+
+class Optimizer(Section):
+    """AdamW and its schedule, shared by the three trainings."""
+
+    learning_rate: float = Field(gt=0)
+    min_learning_rate: float = Field(0.0, ge=0)
+    """Where the schedule ``cosine_with_min_lr`` ends."""
+    warmup_steps: int = Field(ge=0)
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_min_lr"]
+    beta2: float = Field(gt=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    max_grad_norm: float = Field(gt=0)
+    save_steps: int = Field(ge=1)
+    """Checkpoint every so many steps; a killed run resumes from the last one."""
+
+
+class Base(Optimizer):
+    """The base model reads a textbook written in two styles."""
+
+    rows: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+
+
+class CueTeacher(Section):
+    """The base model itself, asked under the cue that its textbook used for one style."""
+
+    kind: Literal["cue"]
+
+
+class ModelTeacher(Section):
+    """A published model that is run here."""
+
+    kind: Literal["model"]
+    path: str
+    """Hub name, or a local folder."""
+    revision: str | None = None
+    engine: Literal["transformers", "vllm"] = "vllm"
+
+
+class ServerTeacher(Section):
+    """A model behind an OpenAI-compatible endpoint; the key is read from OPENAI_API_KEY."""
+
+    kind: Literal["server"]
+    base_url: str
+    model: str
+    parallel: int = Field(64, ge=1)
+    """Requests in flight."""
+    max_tokens: int | None = Field(None, ge=2)
+    """Its own limit, where the model has fewer positions than `distill.max_tokens` asks for."""
+
+
+class DataTeacher(Section):
+    """Answers that somebody published, in place of a model."""
+
+    kind: Literal["data"]
+    path: str
+    """Hub name of a data set, or a local file or folder."""
+    revision: str | None = None
+
+
+Teacher = Annotated[CueTeacher | ModelTeacher | ServerTeacher | DataTeacher, Field(discriminator="kind")]
+
+
+class Distill(Section):
+    """The two teachers answer the same questions."""
+
+    questions: int = Field(ge=1)
+    think: Teacher
+    short: Teacher
+    max_tokens: int | None = Field(None, ge=2)
+    """Longest answer in tokens; None takes the world's own limit."""
+    overlong: Literal["drop", "clip"] = "drop"
+    """What becomes of a pair with an answer that did not end within `max_tokens`."""
+    temperature: float = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+
+
+class SFT(Optimizer):
+    """Supervised warm-up of the hybrid model, one pass over the pairs."""
+
+    batch_size: int = Field(ge=2, multiple_of=2)
+    """Rows per update; even, so that the two modes of a question are never parted."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Rows per forward pass on one device; None takes all of the device's share at once."""
+    think_share: float = Field(0.5, gt=0, lt=1)
+    """Share of the rows that think. Away from one half, rows of the rarer mode are left out."""
+
+
+class RL(Optimizer):
+    """Reinforcement learning of the mode."""
+
+    arms: list[str]
+    """The objectives trained side by side, keys of `objectives.OBJECTIVES`."""
+    repetitions: int = Field(ge=1)
+    """Runs of each arm from the same warm-up model, with seeds seed, seed+1, ..."""
+    alpha: float = Field(gt=0)
+    gamma: float = Field(ge=0, lt=1)
+    steps: int = Field(ge=1)
+    """Rollout steps: each samples `prompts_per_step` x `group_size` completions."""
+    prompts_per_step: int = Field(ge=1)
+    group_size: int = Field(ge=2)
+    updates_per_step: int = Field(1, ge=1)
+    """Optimiser updates per rollout step, on disjoint parts of it; above 1 the clipping acts."""
+    micro_batch: int = Field(ge=1)
+    """Completions per forward pass on one device."""
+    length_buckets: int = Field(ge=1)
+    """Parts of similar length that a micro-batch is split into."""
+    generation_parts: int = Field(1, ge=1)
+    """Parts of similar prompt length in which Transformers generates the completions of a step."""
+    max_tokens: int | None = Field(None, ge=2)
+    """Longest completion in tokens; None takes the world's own limit."""
+    temperature: float = Field(gt=0)
+    beta: float = Field(ge=0)
+    """Weight of the KL to the warm-up model."""
+    scale_rewards: Literal["none", "group"] = "none"
+    """`group` divides advantages by their group's standard deviation, as the first GRPO did."""
+    reject_equal_groups: bool = False
+    """Average over the groups whose rewards differ; the others teach nothing, but thin out the mean.
+    Needs `beta` = 0."""
+    epsilon: float = Field(gt=0, lt=1)
+    engine: Literal["transformers", "vllm", "server"] = "transformers"
+    """What samples the rollouts. `vllm` lives on the training's own devices and sleeps while they train;
+    `server` is a `vllm serve` on others, see `server`."""
+    vllm_memory: float = Field(0.35, gt=0, lt=1)
+    """Share of a device's memory for `vllm`."""
+    server: str | None = None
+    """Address of the server, such as ``http://node3:8000``."""
+
+    def model_post_init(self, _):
+        unknown = [arm for arm in self.arms if arm not in OBJECTIVES]
+        if unknown or not self.arms:
+            raise ValueError(f"arms={self.arms}: expected some of {', '.join(OBJECTIVES)}")
+        if self.prompts_per_step * self.group_size % (self.micro_batch * self.updates_per_step):
+            raise ValueError(
+                f"micro_batch={self.micro_batch} does not divide the completions of a step, "
+                f"prompts_per_step x group_size = {self.prompts_per_step * self.group_size}"
+                + (f", in {self.updates_per_step} updates" if self.updates_per_step > 1 else "")
+            )
+        if (self.engine == "server") != (self.server is not None):
+            raise ValueError(f"server={self.server!r} does not go with engine={self.engine!r}")
+        if self.reject_equal_groups and self.beta:
+            raise ValueError(f"reject_equal_groups needs beta=0, got {self.beta}: KL has no group")
+
+
+class Evaluation(Section):
+    """How models are measured on held-out questions."""
+
+    engine: Literal["transformers", "vllm"] = "transformers"
+    max_tokens: int | None = Field(None, ge=2)
+    """Longest completion in tokens; None takes the world's own limit."""
+    temperature: float = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    samples: int = Field(ge=1)
+    """Completions per question and setting."""
+
+
+class Launch(Section):
+    """Where and how the work runs."""
+
+    processes: int = Field(1, ge=1)
+    """Processes of one training, over all machines; above 1 it goes through `accelerate launch`."""
+    machines: int = Field(1, ge=1)
+    """Machines that these processes are spread over; see `cluster` for how each learns its rank."""
+    workers: int = Field(1, ge=1)
+    """Independent runs at a time."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the forward and backward pass; the weights that the optimiser keeps are float32."""
+    sharding: Literal["none", "fsdp2"] = "none"
+    """`fsdp2` splits weights, gradients and optimiser state over the processes (accelerate)."""
+    gradient_checkpointing: bool = False
+    attention: Literal["sdpa", "flash_attention_2", "flash_attention_3"] = "sdpa"
+    report_to: list[Literal["trackio", "wandb", "tensorboard"]] = []
+    """Trackers that receive the metrics, beside `metrics.jsonl`."""
+
+    def model_post_init(self, _):
+        if self.processes % self.machines:
+            raise ValueError(f"machines={self.machines} does not divide processes={self.processes}")
+        if self.sharding != "none" and self.processes == 1:
+            raise ValueError(f"sharding={self.sharding!r} needs processes of at least 2, got 1")
+
+
+class Profile(Section):
+    """A whole run."""
+
+    name: str
+    description: str
+    problems: Annotated[ChainProblems | MathProblems, Field(discriminator="kind")]
+    model: Annotated[ScratchModel | PretrainedModel, Field(discriminator="kind")]
+    base: Base | None = None
+    """How a model made here is trained; a published one has been."""
+    distill: Distill
+    sft: SFT
+    rl: RL
+    evaluation: Evaluation
+    launch: Launch
+
+    def model_post_init(self, _):
+        _check_kinds(self)
+        rl, processes = self.rl, self.launch.processes
+        micro_batches = rl.prompts_per_step * rl.group_size // rl.updates_per_step // rl.micro_batch
+        batches: dict[str, Any] = {
+            "sft.batch_size": self.sft.batch_size,
+            "prompts_per_step x group_size / micro_batch": micro_batches,
+        }
+        if self.base is not None:
+            batches["base.batch_size"] = self.base.batch_size
+        for name, value in batches.items():
+            if value % processes:
+                raise ValueError(
+                    f"launch.processes={processes} does not divide {name}={value}: "
+                    "every process must get the same share"
+                )
+        share = self.sft.batch_size // processes
+        if share % (self.sft.micro_batch or share):
+            raise ValueError(
+                f"sft.micro_batch={self.sft.micro_batch} does not divide a process's share of "
+                f"sft.batch_size, {share} rows"
+            )
+
+
+def _check_kinds(profile: Profile):
+    """The laptop world, the model made for it and the teachers that it trains belong together."""
+    scratch = profile.model.kind == "scratch"
+    if scratch != (profile.problems.kind == "chain"):
+        raise ValueError(
+            f"model.kind={profile.model.kind!r} does not go with problems.kind={profile.problems.kind!r}: "
+            "a model made from scratch knows chains only, and chains are its alone"
+        )
+    if scratch != (profile.base is not None):
+        raise ValueError("section base: needed for model.kind='scratch', and for no other")
+    # recorded answers bring their own questions, which the short teacher is then asked
+    for name, published in (("think", ("model", "server", "data")), ("short", ("model", "server"))):
+        kind = getattr(profile.distill, name).kind
+        if kind not in (("cue",) if scratch else published):
+            raise ValueError(
+                f"distill.{name}.kind={kind!r}: expected "
+                + ("'cue', the base model itself" if scratch else " or ".join(map(repr, published)))
+            )
+    if not scratch:
+        for section in ("distill", "rl", "evaluation"):
+            if getattr(profile, section).max_tokens is None:
+                raise ValueError(f"{section}.max_tokens: needed for problems.kind='math'")

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "thinkless"
 
 ROOMS = (
     "errors",
+    "files",
     "modes",
     "objectives",
     "losses",

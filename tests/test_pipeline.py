@@ -11,8 +11,8 @@ from conftest import SMALLEST
 
 from thinkless import pipeline as module
 from thinkless.__main__ import main
+from thinkless.errors import StageError
 from thinkless.pipeline import max_tokens, pipeline, stages
-from thinkless.runs.files import StageError
 from thinkless.runs.profiles import load_profile
 
 

@@ -3,14 +3,16 @@
 Run: python -m pytest tests/test_rewards.py
 """
 
+import math
 from collections import defaultdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thinkless.generation import Completion
 from thinkless.modes import Mode
-from thinkless.rewards import FAULTS, ModeReward, format_fault, reward
+from thinkless.rewards import FAULTS, ModeReward, Verdict, judge, reward
 
 
 @pytest.mark.parametrize(
@@ -48,13 +50,42 @@ def test_an_impossible_gamma_is_refused_at_once(gamma, tokenizer):
         (None, True, "8", "no_control_token"),
         (None, False, "8<think>", "no_control_token"),  # the first fault is the one named
         (Mode.THINK, False, "<think>3+5=8;", "never_ends"),
-        (Mode.SHORT, False, "<short></think>", "never_ends"),
+        (Mode.SHORT, False, "<short>3+5", "never_ends"),
+        (Mode.SHORT, False, "<short></think>", "thinks_in_short"),  # why it did not end
         (Mode.SHORT, True, "<short><think>8", "thinks_in_short"),
         (Mode.SHORT, True, "<short>3+5=8;</think>8", "thinks_in_short"),
     ],
 )
 def test_format_faults(mode, finished, text, fault):
-    assert format_fault(mode, finished, text) == fault
+    assert verdict(mode, text, "8", finished=finished).fault == fault
+
+
+def verdict(mode, text, gold, *, finished=True) -> Verdict:
+    return judge(Completion((), text, mode, math.nan, "stop" if finished else "length"), gold)
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "gold", "correct"),
+    [
+        (Mode.SHORT, "<short>8", "8", True),
+        (Mode.SHORT, "<short>9", "8", False),
+        (Mode.SHORT, "<short>yes", "yes", True),  # the control token is no part of an answer in words
+        (Mode.SHORT, r"<short>\boxed{x+1}", "1+x", True),
+        (Mode.THINK, "<think>9</think>8", "8", True),
+        (Mode.THINK, "<think>8", "8", False),  # it ended while it thought
+        (Mode.SHORT, "<short></think>8", "8", False),  # a fault
+        (None, "8", "8", False),
+        (Mode.SHORT, "<short>8", None, None),
+        (None, "8", None, None),
+    ],
+)
+def test_a_verdict_is_right_only_without_a_fault(mode, text, gold, correct):
+    assert verdict(mode, text, gold).correct is correct
+
+
+@pytest.mark.parametrize("correct", [None, False])
+def test_what_is_not_known_to_be_right_earns_nothing(correct):
+    assert Verdict(Mode.SHORT, None, correct).reward(0.5) == -1.0
 
 
 class Rollout:
@@ -65,8 +96,8 @@ class Rollout:
         self.completions = [tokenizer.decode(ids, skip_special_tokens=True) for ids in self.completion_ids]
         self.logged = defaultdict(list)
 
-    def score(self, judge, **columns):
-        return judge(
+    def score(self, rewards, **columns):
+        return rewards(
             prompts=["3+5="] * len(self.completions),
             completions=self.completions,
             completion_ids=self.completion_ids,
@@ -86,9 +117,9 @@ def test_one_rollout_by_hand(tokenizer):
         "8<eos>",  # level 2, right but no mode, two tokens
         "<short></think>8<eos>",  # level 2, right but thinks in short, four tokens
     )
-    judge = ModeReward(tokenizer, gamma=0.25)
+    rewards = ModeReward(tokenizer, gamma=0.25)
     levels = [1, 1, 2, 2, 2, 2]
-    assert rollout.score(judge, answer=["8"] * 6, level=levels) == [1.0, 0.75, -1.0, -1.0, -1.0, -1.0]
+    assert rollout.score(rewards, answer=["8"] * 6, level=levels) == [1.0, 0.75, -1.0, -1.0, -1.0, -1.0]
     assert dict(rollout.logged) == {
         "think_rate": [0, 1, 0, 1, 0, 0],
         "think_rate/level1": [0, 1],
@@ -111,9 +142,9 @@ def test_one_rollout_by_hand(tokenizer):
 
 def test_levels_and_logging_are_optional(tokenizer):
     rollout = Rollout(tokenizer, "<short>8<eos>", "<short>9<eos>")
-    judge = ModeReward(tokenizer, gamma=0.5)
-    assert judge(rollout.completions, rollout.completion_ids, ["8", "8"]) == [1.0, -1.0]
-    rollout.score(judge, answer=["8", "8"])
+    rewards = ModeReward(tokenizer, gamma=0.5)
+    assert rewards(rollout.completions, rollout.completion_ids, ["8", "8"]) == [1.0, -1.0]
+    rollout.score(rewards, answer=["8", "8"])
     assert not [name for name in rollout.logged if "level" in name]
     assert {f"fault/{name}" for name in FAULTS} <= set(rollout.logged)
 

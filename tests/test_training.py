@@ -16,9 +16,15 @@ import pytest
 import torch
 from datasets import Dataset
 
+from thinkless.errors import StageError
 from thinkless.pipeline import pipeline
-from thinkless.runs.files import METRICS, StageError, read_metrics
-from thinkless.training import MetricsFile, in_batches_of_similar_length, last_checkpoint
+from thinkless.training import (
+    METRICS,
+    MetricsFile,
+    in_batches_of_similar_length,
+    last_checkpoint,
+    read_metrics,
+)
 
 TINY = {
     "problems": {"held_out_per_level": 4},

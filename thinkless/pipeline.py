@@ -19,14 +19,15 @@ from thinkless.distillation import pairs as distillation
 from thinkless.distillation.card import save_pairs
 from thinkless.distillation.open_data import Recorded
 from thinkless.distillation.teachers import open_teacher
+from thinkless.errors import StageError
 from thinkless.evaluation import evaluate, load_report
 from thinkless.evaluation.report import SETTINGS
+from thinkless.files import json_lines, write_text
 from thinkless.generation.chat_template import chat_prompt, install_chat_template
 from thinkless.generation.load import open_generator
 from thinkless.models import build_model, build_tokenizer, fetch, load, load_tokenizer, save
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.problems import chain
-from thinkless.runs.files import StageError, write_text
 from thinkless.runs.profiles import ProfileError, load_profile
 from thinkless.runs.questions import ChainProblems
 from thinkless.runs.runner import Run, Runner, Stage
@@ -185,9 +186,9 @@ def _evaluate(source: str):
         gamma, path = run.profile.rl.gamma, run.folder / "answers.jsonl"
         lines = path.read_text(encoding="utf-8") if path.exists() else ""
         try:
-            done = {json.loads(line)["setting"] for line in lines.splitlines()}
-        except (ValueError, TypeError, KeyError) as error:
-            raise StageError(f"{path} is damaged ({error!r}): delete it to ask its questions again") from None
+            done = {line.value.get("setting") for line in json_lines(path)} if lines else set()
+        except ValueError as error:
+            raise StageError(f"{error}: delete {path} to ask its questions again") from None
         with closing(open_generator(model, settings.engine)) as generator:
             questions = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
             for setting in [name for name in SETTINGS if name not in done]:

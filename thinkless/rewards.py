@@ -1,20 +1,23 @@
-"""The reward of the paper (section 3.2 of arXiv 2505.13379) as a plain function and as a TRL reward.
+"""What a completion is worth: its verdict, the paper's reward (section 3.2 of arXiv 2505.13379), TRL's form.
 
 A right short answer earns 1, a right long one 1 - gamma, a wrong one -1. A completion that breaks
 the format earns -1 as well, and its fault is counted: a policy that gives up its format must show in
 the metrics, not hide among the wrong answers.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from thinkless.generation import Completion
 from thinkless.grading import is_correct
 from thinkless.modes import END_OF_THINKING, Mode, mode_of
 
-FAULTS = ("no_control_token", "never_ends", "thinks_in_short")
-"""Ways to break the format: the first token is no control token; the completion was cut off before
-its end token; it opens with `<short>` and then thinks."""
+FAULTS = ("no_control_token", "thinks_in_short", "never_ends")
+"""Ways to break the format: the first token is no control token; the completion opens with `<short>` and
+then thinks; it was cut off before its end token. Of several, the first in this order counts."""
 
 
 def reward(mode: Mode | None, correct: bool, gamma: float) -> float:
@@ -29,18 +32,37 @@ def reward(mode: Mode | None, correct: bool, gamma: float) -> float:
     return 1.0 if mode is Mode.SHORT else 1.0 - gamma
 
 
-def format_fault(mode: Mode | None, finished: bool, text: str) -> str | None:
-    """The first of `FAULTS` that a completion commits, or None.
+@dataclass(frozen=True)
+class Verdict:
+    """What is decided about one completion, for its reward, its evaluation and its use as training data."""
 
-    `finished`: its end token came; `text`: the decoded completion.
+    mode: Mode | None
+    fault: str | None
+    """One of `FAULTS`, or None."""
+    correct: bool | None
+    """Whether the final answer is right and the format kept; None where no gold answer is known."""
+
+    def reward(self, gamma: float) -> float:
+        """See `reward`; what is not known to be right earns what a wrong answer does."""
+        return reward(self.mode, bool(self.correct), gamma)
+
+
+def judge(completion: Completion, gold: str | None) -> Verdict:
+    """Decide what `completion` is: its mode, its first fault, and whether it gives the answer `gold`.
+
+    A completion with a fault is wrong whatever it says. Raises what `is_correct` raises.
     """
+    mode, text, fault = completion.mode, completion.text, None
     if mode is None:
-        return "no_control_token"
-    if not finished:
-        return "never_ends"
-    if mode is Mode.SHORT and (Mode.THINK.value in text or END_OF_THINKING in text):
-        return "thinks_in_short"
-    return None
+        fault = "no_control_token"
+    elif mode is Mode.SHORT and (Mode.THINK.value in text or END_OF_THINKING in text):
+        fault = "thinks_in_short"
+    elif completion.finish_reason != "stop":
+        fault = "never_ends"
+    if gold is None:
+        return Verdict(mode, fault, None)
+    answer = text.removeprefix(Mode.SHORT.value)  # `<think>` stays: grading looks for the end of the thought
+    return Verdict(mode, fault, fault is None and is_correct(answer, gold))
 
 
 class ModeReward:
@@ -71,19 +93,17 @@ class ModeReward:
         log = log_metric or (lambda name, value: None)
         rewards = []
         for index, (text, ids, gold) in enumerate(zip(completions, completion_ids, answer, strict=True)):
+            ended = len(ids) > 0 and ids[-1] == self.tokenizer.eos_token_id
             mode = mode_of(ids, self.tokenizer)
-            finished = len(ids) > 0 and ids[-1] == self.tokenizer.eos_token_id
-            fault = format_fault(mode, finished, text)
-            correct = fault is None and is_correct(text, gold)
-            rewards.append(reward(mode, correct, self.gamma))
-            thinks = float(mode is Mode.THINK)
-            groups = [""] + ([f"/{mode.label}"] if mode else [])
-            groups += [f"/level{level[index]}"] if level is not None else []
-            for group in groups:
-                if group not in ("/think", "/short"):
-                    log(f"think_rate{group}", thinks)
-                log(f"correct{group}", float(correct))
-                log(f"length{group}", float(len(ids)))
+            completion = Completion(tuple(ids), text, mode, math.nan, "stop" if ended else "length")
+            verdict = judge(completion, gold)
+            rewards.append(verdict.reward(self.gamma))
+            in_level = [] if level is None else [f"/level{level[index]}"]
+            for group in ["", *in_level]:
+                log(f"think_rate{group}", float(mode is Mode.THINK))
+            for group in ["", *in_level, *([f"/{mode.label}"] if mode else [])]:
+                log(f"correct{group}", float(bool(verdict.correct)))
+                log(f"length{group}", float(completion.tokens))
             for name in FAULTS:
-                log(f"fault/{name}", float(fault == name))
+                log(f"fault/{name}", float(verdict.fault == name))
         return rewards

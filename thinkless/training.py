@@ -20,11 +20,26 @@ from safetensors import SafetensorError, safe_open
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from thinkless.errors import StageError
+from thinkless.files import json_lines, write_text
 from thinkless.models import load, save
 from thinkless.rewards import ModeReward
-from thinkless.runs.files import METRICS, StageError, read_metrics, write_text
 from thinkless.runs.settings import RL, SFT, Base, Launch, Optimizer
 from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer
+
+METRICS = "metrics.jsonl"
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's `metrics.jsonl`, oldest first; a last line cut off by a kill is left out.
+
+    Raises StageError naming file and line if another one is damaged.
+    """
+    path = folder / METRICS
+    try:
+        return [line.value for line in json_lines(path, may_be_cut=True)] if path.exists() else []
+    except ValueError as error:
+        raise StageError(f"{error}: delete the folder {folder} to run the stage again") from None
 
 
 def in_batches_of_similar_length(

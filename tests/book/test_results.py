@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from thinkless.book.results import gamma_without_pull, predicted_pull, read_questions, read_records, runs
+from thinkless.errors import StageError
 from thinkless.evaluation import calibration, routers
 from thinkless.objectives import token_advantages
-from thinkless.runs.files import RESULTS, StageError
 from thinkless.runs.profiles import load_profile
+from thinkless.runs.provenance import RESULTS
 
 RUN = (0, "rl-degrpo-0")
 
@@ -208,7 +209,7 @@ def test_runs_by_hand(tmp_path):
 
 def test_damaged_records_are_named(tmp_path):
     (tmp_path / "evidence.jsonl").write_text('{"variant": "v"}\n{"varia')
-    with pytest.raises(StageError, match=r"evidence\.jsonl is damaged"):
+    with pytest.raises(StageError, match=r"evidence\.jsonl, line 2 cannot be read"):
         read_records(tmp_path)
 
 

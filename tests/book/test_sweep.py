@@ -22,8 +22,8 @@ from thinkless.__main__ import main
 from thinkless.book.expectations import read_expectations
 from thinkless.book.results import read_records
 from thinkless.book.sweep import Grid, Plan, Task, read_plan, record, settings_digest
+from thinkless.errors import StageError
 from thinkless.pipeline import pipeline
-from thinkless.runs.files import StageError
 from thinkless.runs.runner import MANIFEST
 
 PLAN = {
@@ -263,7 +263,7 @@ def test_a_curve_that_begins_late_is_recorded(grid, monkeypatch):
 @pytest.mark.parametrize("row", ["{}", "[]", "3", '{"variant": "a"}'])
 def test_a_line_that_is_no_record_is_damage(row, tmp_path):
     (tmp_path / "evidence.jsonl").write_text(row + "\n")
-    with pytest.raises(StageError, match="is damaged"):
+    with pytest.raises(StageError, match="cannot be read"):
         read_records(tmp_path)
 
 

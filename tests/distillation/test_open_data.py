@@ -10,8 +10,8 @@ from datasets import Dataset
 
 from thinkless.distillation.open_data import LEFT_OUT, Record, Recorded, read_record
 from thinkless.distillation.pairs import Teacher, distill
+from thinkless.errors import StageError
 from thinkless.modes import Mode
-from thinkless.runs.files import StageError
 
 LONG = "<think>\n3+5=8;\n</think>\n\nIt is \\boxed{8}."
 RECORD = Record("3+5=", "8", "\n3+5=8;\n</think>\n\nIt is \\boxed{8}.")

@@ -21,10 +21,10 @@ from servers import free_port, start
 
 from thinkless.distillation.card import save_pairs
 from thinkless.distillation.pairs import Teacher, distill, summary
+from thinkless.errors import StageError
 from thinkless.generation import ServerGenerator, TransformersGenerator
 from thinkless.models import build_model
 from thinkless.modes import Mode
-from thinkless.runs.files import StageError
 
 CUES = {Mode.THINK: "?", Mode.SHORT: "!"}
 IN_FLIGHT = 3

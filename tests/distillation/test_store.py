@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from thinkless.distillation import store as module
 from thinkless.distillation.store import Answer, AnswerFile, after_control_token, collect
+from thinkless.errors import StageError
 from thinkless.modes import Mode
-from thinkless.runs.files import StageError
 
 QUESTIONS = ["3+5=", "3+6=", "4+4=", "3+5=", "4+4=", "3+5=", "7-2="]
 SAMPLING = {"max_tokens": 6, "temperature": 5.0, "top_p": 1.0, "seed": 3}
@@ -140,7 +140,7 @@ def test_a_damaged_line_is_named(tmp_path, line):
     with AnswerFile(path) as answers:
         answers.append([answer(1), answer(2)])
     path.write_text(path.read_text().replace("\n", f"\n{line}\n", 1))
-    with pytest.raises(StageError, match=r"a\.jsonl, line 2 is damaged .*: delete that line") as caught:
+    with pytest.raises(StageError, match=r"a\.jsonl, line 2 cannot be read: .*: delete that line") as caught:
         AnswerFile(path)
     assert "\n" not in str(caught.value)
 

@@ -125,7 +125,7 @@ def test_not_equal(response, answer):
     ids=["thinking", "boxes", "open boxes", "closed box", "numbers", "sum", "digits", "dollars"],
 )
 def test_a_loop_that_was_cut_off_is_wrong(loop):
-    """Where a box or the thinking is open; a loop between closed boxes is what `format_fault` sees."""
+    """Where a box or the thinking is open; a loop between closed boxes is what `judge` sees."""
     assert is_correct(loop, "8") is False
     assert is_correct(loop, r"\frac{x}{7}") is False
     assert not is_correct(r"\boxed{7} Let me check. " * 5_000 + r"\boxed{7", "7")

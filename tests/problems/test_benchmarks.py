@@ -175,8 +175,8 @@ def test_a_folder_of_parts_is_read_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("name", "file", "content", "message"),
     [
-        ("deepscaler", "a.jsonl", '{"problem": "a", "answer": "1"}\n{"prob', "line 2: not valid JSON"),
-        ("math_500", "a.json", '[{"problem": "a",\n "answer": }]', "line 2: not valid JSON"),
+        ("deepscaler", "a.jsonl", '{"problem": "a", "answer": "1"}\n{"prob', "line 2 cannot be read"),
+        ("math_500", "a.json", '[{"problem": "a",\n "answer": }]', "line 2 cannot be read"),
         ("deepscaler", "a.jsonl", '\n{"problem": "a"}', "line 2: no column answer; found problem"),
         ("deepscaler", "a.jsonl", "[1]", "row 1: no column problem, answer; found int"),
         ("deepscaler", "a.json", '[{"problem": "a", "answer": [1]}]', "row 1: answer is [1], expected text"),
@@ -207,7 +207,7 @@ def test_an_unreadable_row_is_named_with_its_file_and_line(name, file, content, 
 
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"problem": "\xff"}')
-    with pytest.raises(ValueError, match=r"a\.jsonl: 'utf-8' codec can't decode byte 0xff"):
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 1 cannot be read: 'utf-8' codec can't decode byte 0xff"):
         load_problems("deepscaler", path=tmp_path)
 
 

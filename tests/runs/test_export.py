@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from thinkless.__main__ import main
 from thinkless.pipeline import pipeline
 from thinkless.runs.export import CARD, export, model_card, push_model
-from thinkless.runs.files import StageError
+from thinkless.errors import StageError
 
 
 @pytest.fixture(scope="module")

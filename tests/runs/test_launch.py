@@ -11,7 +11,8 @@ import sys
 import pytest
 from servers import free_port
 
-from thinkless.runs.files import StageError, read_metrics
+from thinkless.errors import StageError
+from thinkless.training import read_metrics
 from thinkless.runs.launch import accelerate_launch, this_machine
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.settings import Launch

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from thinkless.problems.benchmarks import INSTRUCTION
-from thinkless.runs.files import StageError
+from thinkless.errors import StageError
 from thinkless.runs.questions import MathProblems
 
 ROWS = [{"problem": f"Find {n}+{n}.", "answer": str(2 * n)} for n in range(5)]
@@ -43,7 +43,7 @@ def test_the_rows_of_the_source_are_counted(problems):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"problem": "Find 1"', "deepscaler.jsonl: line 1: not valid JSON"),
+        ('{"problem": "Find 1"', "deepscaler.jsonl, line 1 cannot be read"),
         ("{}", "line 1: no column problem"),
     ],
 )

@@ -23,8 +23,9 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from thinkless.book.checks import MISSED
 from thinkless.errors import UserError
-from thinkless.runs.files import RESULTS, digest, digest_file
+from thinkless.files import digest, digest_file
 from thinkless.runs.profiles import load_profile
+from thinkless.runs.provenance import RESULTS
 
 STAMP = "thinkless"
 """Key of an executed notebook's metadata that says what it was made from."""

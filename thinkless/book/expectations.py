@@ -26,8 +26,9 @@ from thinkless.evaluation import Report, load_report
 from thinkless.generation import TransformersGenerator
 from thinkless.models import load
 from thinkless.pipeline import max_tokens, rl_stage
-from thinkless.runs.files import RESULTS, read_metrics
+from thinkless.runs.provenance import RESULTS
 from thinkless.runs.runner import Runner
+from thinkless.training import read_metrics
 
 ARITHMETIC, EXPECTATIONS = RESULTS / "arithmetic", "expectations.jsonl"
 """Folder and file of the records: one row per whole pipeline, with the value of every figure."""

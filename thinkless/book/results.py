@@ -1,6 +1,5 @@
 """What the grids of `evidence.py` have found: the records in `results/`, as the chapters read them."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from thinkless.errors import StageError
+from thinkless.files import json_lines
 from thinkless.objectives import OBJECTIVES, Normalizers, expected_mode_gradient
-from thinkless.runs.files import RESULTS, StageError
 from thinkless.runs.profiles import load_profile
+from thinkless.runs.provenance import RESULTS
 from thinkless.runs.questions import ChainProblems
 from thinkless.runs.settings import Profile
 
@@ -29,13 +30,13 @@ def _existing(path: Path) -> Path:
 def read_rows(path: Path, needs: Collection[str]) -> list[dict[str, Any]]:
     """The rows of a file of records, JSON lines. Raises StageError if it is damaged or a row lacks a key."""
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = list(json_lines(path))
         for row in rows:
-            if not set(needs) <= dict(row).keys():
-                raise ValueError(f"this is no record: {json.dumps(row)[:60]}")
-        return rows
-    except (ValueError, TypeError) as error:
-        raise StageError(f"{path} is damaged ({error}): take the committed one back, or delete it") from None
+            if lacking := set(needs) - row.value.keys():
+                raise ValueError(f"{row.place} cannot be read: it lacks {', '.join(sorted(lacking))}")
+    except ValueError as error:
+        raise StageError(f"{error}: take the committed file back, or delete it") from None
+    return [row.value for row in rows]
 
 
 def read_records(folder: Path = RESULTS) -> list[dict[str, Any]]:

@@ -23,11 +23,13 @@ import yaml
 
 from thinkless.book.expectations import EXPECTATIONS, pipeline_record, read_expectations
 from thinkless.book.results import QUESTIONS, RECORDS, read_records
+from thinkless.errors import StageError
 from thinkless.evaluation import load_report
 from thinkless.evaluation.routers import by_question
+from thinkless.files import digest, write_text
 from thinkless.pipeline import pipeline, rl_stage
-from thinkless.runs.files import StageError, digest, read_metrics, write_text
 from thinkless.runs.runner import Runner, ended_at_exit
+from thinkless.training import read_metrics
 
 CURVES = ("think_rate", "reward", "correct", "length", "control_share")
 """Metrics of RL that a record keeps step by step, with those by level of the first."""

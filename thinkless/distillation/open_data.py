@@ -8,7 +8,6 @@ length limit, the answer file, grading, the pairs. It reads the forms in which s
 - OpenThoughts-114k's `metadata`: `problem`, `deepseek_reasoning` and `_solution`, `ground_truth_solution`.
 """
 
-import json
 import math
 import re
 from collections import Counter
@@ -21,10 +20,11 @@ from datasets import Dataset, Features, Value, load_dataset
 from transformers import PreTrainedTokenizerBase
 
 from thinkless.distillation.store import after_control_token
+from thinkless.errors import StageError
+from thinkless.files import json_lines
 from thinkless.generation import Completion
 from thinkless.grading import final_answer
 from thinkless.modes import END_OF_THINKING, Mode
-from thinkless.runs.files import StageError
 
 LEFT_OUT = ("filtered", "no_question", "several_turns", "no_thinking", "unfinished", "duplicate")
 """Why a row is not used: not asked for; an empty question; a longer conversation; an answer without
@@ -194,8 +194,8 @@ def _read(
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path] * (path.suffix == ".jsonl")
     try:
         if files:
-            lines = [line for file in files for line in _lines(file)]
-            return [row for _, row in lines], lambda number: lines[number][0]
+            lines = [line for file in files for line in json_lines(file)]
+            return [line.value for line in lines], lambda number: lines[number].place
         if revision is None and not path.exists():
             raise StageError(
                 f"{source}: no such file or folder; for a data set of the hub, give its commit as revision"
@@ -207,17 +207,3 @@ def _read(
     except (OSError, ValueError) as error:
         raise StageError(f"cannot read {source}: {' '.join(str(error).split())}") from error
     return rows, lambda number: f"{source}, {split}, row {number}"
-
-
-def _lines(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every row of a file of JSON lines, with file and line number before it."""
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line) if line.strip() else {}
-                if not isinstance(row, dict):
-                    raise ValueError(f"expected an object, got {type(row).__name__}")
-            except ValueError as error:
-                raise StageError(f"{file}, line {number} cannot be read: {error}") from None
-            if row:
-                yield f"{file}, line {number}", row

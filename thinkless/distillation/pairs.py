@@ -6,6 +6,7 @@ teachers' real abilities, since those are what it will have to judge. Answers ar
 arrive, so a killed run goes on where it was.
 """
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,12 +17,11 @@ from typing import Any, Literal
 
 from datasets import Dataset, Features, Value
 
-from thinkless.distillation.store import Answer, AnswerFile, collect
-from thinkless.generation import Generator
-from thinkless.grading import is_correct
-from thinkless.modes import END_OF_THINKING, Mode
-from thinkless.rewards import format_fault
-from thinkless.runs.files import digest
+from thinkless.distillation.store import AnswerFile, collect
+from thinkless.files import digest
+from thinkless.generation import Completion, Generator
+from thinkless.modes import Mode
+from thinkless.rewards import judge
 
 Overlong = Literal["drop", "clip"]
 """What becomes of a pair with an answer that was cut off at the length limit."""
@@ -139,13 +139,14 @@ def _add_answers(problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[
 
     def columns(row: dict[str, Any], index: int) -> dict[str, Any]:
         answer = answers[keys[index]]
-        fault = format_fault(mode, True, answer.response)
+        text = mode.value + answer.response
+        verdict = judge(Completion((), text, mode, math.nan, answer.finish_reason), row["answer"])
         values = {
             "response": answer.response,
-            "correct": _is_right(answer, mode, row["answer"]),
+            "correct": verdict.correct,
             "tokens": answer.tokens,
             "finished": answer.finish_reason == "stop",
-            "thinks": fault == "thinks_in_short",
+            "thinks": verdict.fault == "thinks_in_short",
         }
         return {f"{mode.label}_{name}": values[name] for name in kinds}
 
@@ -158,10 +159,3 @@ def _add_answers(problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[
         load_from_cache_file=False,
         new_fingerprint=digest(keys)[:16],
     )
-
-
-def _is_right(answer: Answer, mode: Mode, gold: str | None) -> bool | None:
-    if gold is None:
-        return None
-    ended = answer.finish_reason == "stop" and (mode is Mode.SHORT or END_OF_THINKING in answer.response)
-    return ended and is_correct(answer.response, gold)

@@ -16,9 +16,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
+from thinkless.errors import StageError
+from thinkless.files import Line, digest, json_lines
 from thinkless.generation import Completion, Generator
 from thinkless.modes import Mode
-from thinkless.runs.files import StageError, digest
 
 CHUNK = 8192
 """Questions that an engine gets in one call if it answers a list as a whole. A kill costs it at most
@@ -49,6 +50,13 @@ class Answer:
     """`"stop"` (it ended by itself) or `"length"` (the limit came first)."""
 
 
+def _answer(line: Line) -> Answer:
+    try:
+        return Answer(**line.value)
+    except TypeError as error:
+        raise ValueError(f"{line.place} cannot be read: {error}") from None
+
+
 class AnswerFile:
     """An append-only file of answers, looked up by key. Close it, or use it as a context manager.
 
@@ -65,21 +73,15 @@ class AnswerFile:
 
     def _index(self) -> int:
         """Find every answer, cut off a half-written last line; returns the file's size after that."""
-        place = 0
-        with self.path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    answer = Answer(**json.loads(line))
-                except (ValueError, TypeError) as error:
-                    raise StageError(
-                        f"{self.path}, line {number} is damaged ({error}): delete that line to ask again"
-                    ) from None
-                self._places.setdefault(answer.key, place)
-                place += len(line)
-        self._file.truncate(place)
-        return place
+        size = 0
+        try:
+            for line in json_lines(self.path, may_be_cut=True):
+                self._places.setdefault(_answer(line).key, line.start)
+                size = line.end
+        except ValueError as error:
+            raise StageError(f"{error}: delete that line to ask again") from None
+        self._file.truncate(size)
+        return size
 
     def append(self, answers: Iterable[Answer]) -> int:
         """Write the answers that are new, and say how many; when this returns they outlive the process."""

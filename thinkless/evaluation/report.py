@@ -16,9 +16,8 @@ import pandas as pd
 from datasets import Dataset
 
 from thinkless.generation import Generator
-from thinkless.grading import is_correct
 from thinkless.modes import Mode
-from thinkless.rewards import format_fault, reward
+from thinkless.rewards import judge, reward
 
 SETTINGS: dict[str, Mode | None] = {"free": None, "short": Mode.SHORT, "think": Mode.THINK}
 """How a question is answered: the forced mode, or None for the model's own choice."""
@@ -200,20 +199,19 @@ def evaluate(
         )
         for question, (problem, completions) in enumerate(zip(dataset, answers, strict=True)):
             for completion in completions:
-                fault = format_fault(completion.mode, completion.finish_reason == "stop", completion.text)
-                correct = fault is None and is_correct(completion.text, problem["answer"])
+                verdict = judge(completion, problem["answer"])
                 rows.append(
                     {
                         "question": question,
                         "prompt": problem["prompt"],
                         "level": problem["level"],
                         "setting": setting,
-                        "mode": completion.mode.label if completion.mode else None,
-                        "correct": correct,
+                        "mode": verdict.mode.label if verdict.mode else None,
+                        "correct": verdict.correct,
                         "tokens": completion.tokens,
-                        "reward": reward(completion.mode, correct, gamma),
+                        "reward": verdict.reward(gamma),
                         "think_probability": completion.think_probability,
-                        "fault": fault,
+                        "fault": verdict.fault,
                         "text": completion.text,
                         **{name: problem[name] for name in CARRIED if name in problem},
                     }

@@ -9,20 +9,22 @@ from typing import Any
 
 import pyarrow.parquet
 
+from thinkless.files import json_lines
+
 
 def local_rows(path: Path, name: str, split: str) -> Iterator[tuple[str, Any]]:
     """The rows of a json, jsonl, parquet or csv file, or of a folder of such files, each with its place.
 
     Of a folder, the files whose names start with `name` are read, where there are such, and of these
-    the ones that name the `split`, where there are such. A place reads ``file: line 3`` (jsonl, csv) or
-    ``file: row 3``. Raises ValueError, in one line, if a file is missing or cannot be read.
+    the ones that name the `split`, where there are such. A place reads ``file, line 3`` (jsonl, csv) or
+    ``file, row 3``. Raises ValueError, in one line, if a file is missing or cannot be read.
     """
     for file in _files(path, name, split):
         try:
-            for place, row in _READERS[file.suffix](file):
-                yield f"{file}: {place}", row
+            yield from _READERS[file.suffix](file)
         except (ValueError, OSError, csv.Error) as error:
-            raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
+            message = " ".join(str(error).split())
+            raise ValueError(message if str(file) in message else f"{file}: {message}") from None
 
 
 def _files(path: Path, name: str, split: str) -> list[Path]:
@@ -40,18 +42,16 @@ def _files(path: Path, name: str, split: str) -> list[Path]:
 
 def _json_rows(file: Path) -> Iterator[tuple[str, Any]]:
     """A list of objects, or one object a line, whatever the file is called."""
-    text = file.read_text(encoding="utf-8")
-    is_list = text.lstrip().startswith("[")
-    parts = [text] if is_list else text.split("\n")
-    for line, part in enumerate(parts, start=1):
-        try:
-            value = json.loads(part) if part.strip() else []
-        except json.JSONDecodeError as error:
-            raise ValueError(f"line {line - 1 + error.lineno}: not valid JSON ({error.msg})") from None
-        if is_list:
-            yield from ((f"row {number}", row) for number, row in enumerate(value, start=1))
-        elif part.strip():
-            yield f"line {line}", value
+    with file.open("rb") as start:
+        is_list = start.read(64).lstrip().startswith(b"[")
+    if not is_list:
+        yield from ((line.place, line.value) for line in json_lines(file))
+        return
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}, line {error.lineno} cannot be read: {error.msg}") from None
+    yield from ((f"{file}, row {number}", row) for number, row in enumerate(rows, start=1))
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[str, Any]]:
@@ -59,13 +59,13 @@ def _csv_rows(file: Path) -> Iterator[tuple[str, Any]]:
         reader = csv.DictReader(lines, strict=True)  # not pandas, to which 025 is 25
         for row in reader:
             if None in row:
-                raise ValueError(f"line {reader.line_num}: more fields than columns")
-            yield f"line {reader.line_num}", row
+                raise ValueError(f"{file}, line {reader.line_num}: more fields than columns")
+            yield f"{file}, line {reader.line_num}", row
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[str, Any]]:
     rows = pyarrow.parquet.read_table(file).to_pylist()
-    return ((f"row {number}", row) for number, row in enumerate(rows, start=1))
+    return ((f"{file}, row {number}", row) for number, row in enumerate(rows, start=1))
 
 
 _READERS: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {

@@ -12,7 +12,7 @@ from typing import Any
 from httpx import HTTPError
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
-from thinkless.runs.files import StageError
+from thinkless.errors import StageError
 from thinkless.runs.settings import PretrainedModel
 from thinkless.runs.runner import Runner
 

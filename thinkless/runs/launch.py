@@ -8,7 +8,7 @@ torch and Slurm users know: `MASTER_ADDR` and `MASTER_PORT` of the first machine
 import os
 from dataclasses import dataclass
 
-from thinkless.runs.files import StageError
+from thinkless.errors import StageError
 from thinkless.runs.settings import Launch
 
 SHARDING = {

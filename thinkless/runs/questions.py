@@ -14,7 +14,7 @@ from pydantic import Field
 
 from thinkless.problems import chain
 from thinkless.problems.chain import VERBOSITY, ChainWorld
-from thinkless.runs.files import StageError
+from thinkless.errors import StageError
 from thinkless.runs.schema import Section
 
 if TYPE_CHECKING:

@@ -27,18 +27,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from thinkless.runs.launch import accelerate_launch, this_machine
-from thinkless.runs.files import (
-    StageError,
-    commit,
-    digest,
-    digest_file,
-    digest_files,
-    hardware,
-    read_json,
-    usage,
-    versions,
-    write_json,
-)
+from thinkless.errors import StageError
+from thinkless.files import digest, digest_file, digest_files, read_json, write_json
+from thinkless.runs.provenance import commit, hardware, usage, versions
 from thinkless.runs.settings import Profile
 
 MANIFEST, BEGUN, ARCHIVE = "manifest.json", "begun.json", ".archive"

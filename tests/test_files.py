@@ -9,16 +9,9 @@ import os
 
 import pytest
 
-from thinkless.runs.files import (
-    METRICS,
-    StageError,
-    digest,
-    digest_file,
-    digest_files,
-    read_json,
-    read_metrics,
-    write_json,
-)
+from thinkless.errors import StageError
+from thinkless.files import digest, digest_file, digest_files, json_lines, read_json, write_json
+from thinkless.training import METRICS, read_metrics
 
 
 def test_json_goes_to_disk_and_back(tmp_path):
@@ -76,3 +69,24 @@ def test_folders_are_digested_file_by_file(tmp_path):
         name: hashlib.sha256(text).hexdigest()
         for name, text in (("model/a", b"1"), ("model/deep/b", b"2"), ("metrics", b"3"))
     }
+
+
+def test_json_lines_with_their_places(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('{"a": 1}\n\n{"b": "é"}\n{"c": 3}'.encode())
+    lines = list(json_lines(path))
+    assert [line.value for line in lines] == [{"a": 1}, {"b": "é"}, {"c": 3}]
+    assert [line.place for line in lines] == [f"{path}, line {number}" for number in (1, 3, 4)]
+    # 9 bytes with the break, 1 blank line, 12 (é has two bytes) with the break, 8
+    assert [(line.start, line.end) for line in lines] == [(0, 9), (10, 22), (22, 30)]
+    assert [line.value for line in json_lines(path, may_be_cut=True)] == [{"a": 1}, {"b": "é"}]
+
+
+@pytest.mark.parametrize("bad", ["{", "[1]", "3", "\x00"])
+@pytest.mark.parametrize("may_be_cut", [True, False])
+def test_a_line_that_is_no_object_is_named(bad, may_be_cut, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"a": 1}}\n{bad}\n{{"b": 2}}\n')
+    with pytest.raises(ValueError, match=r"rows\.jsonl, line 2 cannot be read: ") as error:
+        list(json_lines(path, may_be_cut=may_be_cut))
+    assert "\n" not in str(error.value)

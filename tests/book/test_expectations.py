@@ -129,7 +129,7 @@ def test_one_pipeline_has_no_spread(tmp_path):
 @pytest.mark.parametrize("text", ["{", '{"profile": "laptop"}\n', "3\n"])
 def test_damaged_records_are_one_line(tmp_path, text):
     (tmp_path / EXPECTATIONS).write_text(text)
-    with pytest.raises(StageError, match=r"expectations.jsonl .* cannot be read: .*: take the committed file"):
+    with pytest.raises(StageError, match=r"expectations.jsonl, line 1 cannot be read: .*: take the"):
         compare("laptop", {}, tmp_path)
 
 

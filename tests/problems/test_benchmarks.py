@@ -207,7 +207,7 @@ def test_an_unreadable_row_is_named_with_its_file_and_line(name, file, content, 
 
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"problem": "\xff"}')
-    with pytest.raises(ValueError, match=r"a\.jsonl, line 1 cannot be read: 'utf-8' codec can't decode byte 0xff"):
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 1 cannot be read: 'utf-8' codec can't"):
         load_problems("deepscaler", path=tmp_path)
 
 

@@ -12,7 +12,7 @@ from conftest import SMALLEST
 from thinkless import pipeline as module
 from thinkless.__main__ import main
 from thinkless.errors import StageError
-from thinkless.pipeline import max_tokens, pipeline, stages
+from thinkless.pipeline import pipeline, stages
 from thinkless.runs.profiles import load_profile
 
 
@@ -68,7 +68,7 @@ def test_a_setting_of_published_problems_changes_what_depends_on_it(override, ch
 
 def test_the_length_limit_leaves_room_for_the_longest_right_answer():
     profile = load_profile("laptop")
-    assert max_tokens(profile, "rl") > profile.problems.world().think_length(profile.problems.levels)
+    assert profile.longest("rl") > profile.problems.world().think_length(profile.problems.levels)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shlex
 import sys
 import threading
 from pathlib import Path
@@ -130,21 +129,15 @@ def _train(options: argparse.Namespace):
 
 
 def _plan(options: argparse.Namespace):
-    from thinkless.planning.plan import make_plan
-    from thinkless.planning.text import as_text
+    from thinkless.planning.plan import as_text, make_plan
 
     runner = _runner(options)
-    given = {"--seed": options.seed, "--runs-dir": options.runs_dir, "--overrides": options.overrides}
-    usual = {"--seed": 0, "--runs-dir": "runs", "--overrides": {}}
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
-    again = [f"{name} {shlex.quote(texts[name])}" for name in given if given[name] != usual[name]]
     plan = make_plan(
         runner.profile,
         list(runner.stages.values()),
         gpu=options.gpu,
         price=options.price,
         assumptions=options.assume,
-        options=" ".join(again),
     )
     print(as_text(plan))
 

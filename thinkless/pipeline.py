@@ -100,7 +100,7 @@ def ask_teachers(
             pairs = distillation.distill(
                 profile.problems.teaching(questions, seed) if pairs is None else pairs,
                 [teacher],
-                max_tokens=max_tokens(profile, "distill"),
+                max_tokens=profile.longest("distill"),
                 temperature=settings.temperature,
                 top_p=settings.top_p,
                 seed=seed,
@@ -123,7 +123,7 @@ def _distill(run: Run) -> dict[str, Any]:
     sources = {name: engine.counts for name, engine in engines.items() if isinstance(engine, Recorded)}
     if sources := sources or run.profile.problems.source_counts():
         counts["sources"] = sources
-    limit = max_tokens(run.profile, "distill")
+    limit = run.profile.longest("distill")
     sampling = {
         "max_tokens": limit,
         **settings.model_dump(include={"temperature", "top_p"}),
@@ -171,7 +171,7 @@ def _rl(objective: str, repetition: int):
             settings,
             run.folder,
             launch=run.profile.launch,
-            max_tokens=max_tokens(run.profile, "rl"),
+            max_tokens=run.profile.longest("rl"),
             seed=seed,
         )
 
@@ -195,7 +195,7 @@ def _evaluate(source: str):
                 report = evaluate(
                     generator,
                     questions,
-                    max_tokens=max_tokens(run.profile, "evaluation"),
+                    max_tokens=run.profile.longest("evaluation"),
                     gamma=gamma,
                     temperature=settings.temperature,
                     top_p=settings.top_p,

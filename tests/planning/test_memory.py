@@ -16,11 +16,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 from transformers import AutoModel, Qwen2Config
 
-from thinkless.planning.hardware import GB, QWEN2, Shape, shape_of
+from thinkless.planning.hardware import GB, Shape, qwen2_config, shape_of
 from thinkless.planning.memory import (
     SAVED,
     activations,
-    disk,
     gathered,
     logits,
     rl_memory,
@@ -108,13 +107,6 @@ def test_cache_of_answers_that_transformers_generates():
     assert phases["rollout"]["cache of all answers"] == 256 * 100 * 2 * R1.kv_bytes()  # float32
 
 
-def test_disk_by_hand():
-    parts = disk(R1, 2, [R1], {"text": 1e9})
-    assert parts["checkpoints of one training"] / GB == pytest.approx(3 * 12 * 1.777, abs=0.05)
-    assert (parts["models of RL"], parts["text"]) == (8 * R1.parameters, 4e9)
-    assert parts["the hub's cache"] == parts["base model"] == 2 * R1.parameters
-
-
 # Properties
 
 
@@ -147,9 +139,15 @@ def test_more_gpus_never_need_more_each_and_longer_answers_never_less(
 # Against the tracker
 
 
+def r1_config(**changes: int) -> Qwen2Config:
+    """The paper's model with these changes; layers are of one kind, so their list has to be made again."""
+    config = qwen2_config(NAME).to_dict() | changes
+    return Qwen2Config(**{name: value for name, value in config.items() if name != "layer_types"})
+
+
 def tracked(kind: str, layers: int, tokens: int, *, checkpointing: bool, passes: int = 1, **shape: int):
     """(bytes alive after the forward pass, bytes at the peak) beside the parameters, by torch's tracker."""
-    config = Qwen2Config(**{**QWEN2[NAME], "vocab_size": 64, "num_hidden_layers": layers, **shape})
+    config = r1_config(vocab_size=64, num_hidden_layers=layers, **shape)
     dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32
     with FakeTensorMode():
         model = AutoModel.from_config(config, dtype=dtype, attn_implementation="sdpa").train()
@@ -177,14 +175,12 @@ def tracked(kind: str, layers: int, tokens: int, *, checkpointing: bool, passes:
 def test_a_layer_saves_what_the_formula_says(kind, shape):
     """The difference of two layers and one; autocast's bfloat16 copies of the weights are counted apart."""
     tokens = 1024
-    config = {**QWEN2[NAME], **shape}
+    config = r1_config(**shape)
     two, one = (tracked(kind, n, tokens, checkpointing=False, **shape)[0] for n in (2, 1))
-    matrices = (
-        2 * 1536**2 + 2 * 1536 * 128 * config["num_key_value_heads"] + 3 * 1536 * config["intermediate_size"]
-    )
+    matrices = 2 * 1536**2 + 2 * 1536 * 128 * config.num_key_value_heads + 3 * 1536 * config.intermediate_size
     copies = 2 * matrices if kind == "autocast" else 0
     h, f, k = SAVED[kind]
-    expected = h * 1536 + f * config["intermediate_size"] + k * 128 * config["num_key_value_heads"]
+    expected = h * 1536 + f * config.intermediate_size + k * 128 * config.num_key_value_heads
     per_token = (two - one - copies) / tokens
     assert 0 <= per_token - expected <= 64  # and a few numbers per head
 
@@ -194,7 +190,7 @@ def test_the_peak_with_checkpointing_stays_below_the_formula_and_near_it(kind):
     """Two micro-batches, so that the gradients of the first are there during the second."""
     layers, tokens = 3, 16_384
     _, peak = tracked(kind, layers, tokens, checkpointing=True, passes=2)
-    config = Qwen2Config(**{**QWEN2[NAME], "vocab_size": 64, "num_hidden_layers": layers})
+    config = r1_config(vocab_size=64, num_hidden_layers=layers)
     shape = Shape.of(config, "three layers")
     number = {"autocast": 4, "bfloat16": 2, "float32": 4}[kind]
     launch = Launch(

@@ -3,22 +3,16 @@
 Run: python -m pytest tests/planning/test_plan.py
 """
 
-import json
 import math
-import shlex
 from itertools import pairwise
 
-import pandas as pd
 import pytest
 
 from thinkless.__main__ import main
-from thinkless.modes import Mode
 from thinkless.pipeline import stages
-from thinkless.planning.hardware import GB, GPUS, PlanError, shape_of
-from thinkless.planning.plan import make_plan
+from thinkless.planning.hardware import GPUS, PlanError
+from thinkless.planning.plan import as_text, make_plan
 from thinkless.planning.preflight import _built
-from thinkless.planning.text import as_text, notes
-from thinkless.planning.workload import TABLE_2, assume
 from thinkless.runs.profiles import available_profiles, load_profile
 from thinkless.trainer import DeGRPOConfig
 
@@ -43,7 +37,7 @@ def test_every_profile_has_a_plan(name, plans):
     plan = plans[name]
     names = list(stages(plan.profile))
     assert list(plan.stages.index) == names
-    assert list(plan.hours.index) == list(plan.dollars.index) == [*names, "all"]
+    assert list(plan.hours.index) == [*names, "all"]
     assert (plan.stages[["tokens in", "tokens out"]] >= 0).all(axis=None)
     assert plan.stages.loc[[n for n in names if n.startswith("rl-")], "tokens out"].min() > 0
     text = as_text(plan)
@@ -60,13 +54,19 @@ def test_levels_come_in_order_and_sum_up(name, plans):
     assert hours.loc["all", LEVELS].to_numpy() == pytest.approx(hours.drop("all")[LEVELS].sum().to_numpy())
 
 
-def test_published_profiles_fit_where_they_say(plans):
-    """`gpu` from 24 GB on; the paper's run on 80 GB, and on less only if the states are sharded."""
-    assert plans["gpu"].fits["fits"].all()
-    assert plans["h100x4"].fits.loc["fsdp2", "fits"].all()
-    assert plans["h100x4"].fits.loc["none", "fits"].tolist() == [False, False, True]
-    for name in ("gpu", "h100x4", "cluster"):
-        assert not any("has" in note and "lower" in note for note in notes(plans[name]))
+def test_published_profiles_fit_where_they_say():
+    """`gpu` on 24 GB; the paper's run on 80 GB, and on less only if the states are sharded."""
+
+    def too_big(name, gpu, sharding=None):
+        overrides = {"launch.sharding": sharding} if sharding else {}
+        return [note for note in plan_of(name, overrides, gpu=gpu).notes if "lower micro_batch" in note]
+
+    assert not too_big("gpu", "rtx4090")
+    assert not too_big("h100x4", "h100")
+    assert not too_big("cluster", "h100")
+    assert not too_big("h100x4", "a100-40", "fsdp2")
+    assert too_big("h100x4", "a100-40", "none")
+    assert not too_big("h100x4", "h100", "none")
 
 
 def test_the_paper_run(plans):
@@ -98,70 +98,15 @@ def test_tokens_of_the_laptop_world_are_those_of_its_questions(plans):
     assert plan.stages.loc["rl-degrpo-0", "tokens out"] == pytest.approx(expected)
     assert plan.gpu is None
     assert math.isnan(plan.hours.loc["all", "floor"])
-    assert "Dollars" not in as_text(plan)
+    assert "no GPU" in as_text(plan)
 
 
 def test_dollars_are_hours_times_gpus_times_the_price():
     plan = plan_of("h100x4", price=2.0)
-    ratio = plan.dollars["tuned"] / plan.hours["tuned"]
-    assert ratio["rl-degrpo-0"] == pytest.approx(8)
-    assert ratio["eval-sft"] == pytest.approx(2)
-    assert plan.dollars.loc["all", "tuned"] == pytest.approx(plan.dollars["tuned"].drop("all").sum())
-
-
-def test_what_was_measured_stands_beside_and_only_for_the_profile_it_was_measured_with(tmp_path):
-    command = "python -m thinkless stage rl-degrpo-0 --profile h100x4 --seed 0"
-    row = {"stage": "rl-degrpo-0", "command": command, "wall_seconds": 36_000}
-    (tmp_path / "record.json").write_text(json.dumps({"rows": [row]}))
-    plan = plan_of("h100x4", results=tmp_path)
-    assert plan.hours["ours"].dropna().to_dict() == {"rl-degrpo-0": 10}
-    assert "10.0" in as_text(plan)
-    assert plan_of("h100x4", {"rl.alpha": 0.5}, results=tmp_path).hours["ours"].isna().all()
-    assert "not yet measured" in as_text(plan_of("h100x4", results=tmp_path / "none"))
-
-
-def test_the_laptop_has_been_measured(plans):
-    assert plans["laptop"].hours.loc["rl-degrpo-0", "ours"] * 60 == pytest.approx(2.5, abs=1.5)  # minutes
-
-
-# Assumptions
-
-
-def test_lengths_come_from_the_benchmark_most_alike():
-    assert assume(load_profile("h100x4")).think_mean == TABLE_2["math_500"][0] == 6209
-    assert assume(load_profile("gpu")).short_mean == TABLE_2["gsm8k"][1] == 441
-
-
-def test_a_changed_mean_keeps_its_spread_and_costs_more():
-    profile = load_profile("h100x4")
-    usual, longer = assume(profile), assume(profile, {"think_mean": 9000})
-    assert longer.think_rms / 9000 == pytest.approx(usual.think_rms / usual.think_mean)
-    assert longer.short_rms == usual.short_rms
-    assert assume(profile, {"think_rms": 7000}).think_rms == 7000
-    more = plan_of("h100x4", assumptions={"think_mean": 9000}).hours - plan_of("h100x4").hours
-    assert (more.loc[["sft", "rl-degrpo-0"], LEVELS] > 0).all(axis=None)
-
-
-def test_the_think_rate_moves_between_the_two_lengths():
-    profile = load_profile("h100x4")
-    always = assume(profile, {"think_rate": 1.0})
-    assert always.mixed(1e9) == always.length(Mode.THINK, 1e9, 1024)
-    assert assume(profile, {"think_rate": 0.5}).mixed(1e9).mean == pytest.approx((6209 + 989) / 2)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"think_men": 1}, "no assumption 'think_men': there are longest_prompt, prompt"),
-        ({"exact": True}, "no assumption 'exact'"),
-        ({"think_mean": -1}, "think_mean=-1: expected a positive number"),
-        ({"think_mean": "long"}, "think_mean='long'"),
-        ({"think_rate": 1.5}, "think_rate=1.5: expected a share"),
-    ],
-)
-def test_an_impossible_assumption(changes, message):
-    with pytest.raises(PlanError, match=message):
-        assume(load_profile("h100x4"), changes)
+    gpus = plan.stages["processes"]
+    for level in LEVELS:
+        assert plan.dollars[level] == pytest.approx(2 * (plan.hours[level].drop("all") * gpus).sum())
+    assert sorted(set(gpus)) == [1, 4]
 
 
 # What cannot run
@@ -208,10 +153,8 @@ def test_what_a_library_refuses_is_passed_on_in_one_line(tmp_path):
 
 def test_what_was_built_is_listed_with_what_was_changed_for_it(plans):
     checks = [f"{name}: {outcome}" for name, outcome in plans["h100x4"].checks]
-    assert any("trl.SFTConfig for sft: 128 rows" in line for line in checks)
+    assert any("trl.SFTConfig for sft: 128 rows" in line and "one process" in line for line in checks)
     assert any("1024 completions a rollout, groups of 8" in line for line in checks)
-    assert any("launch.processes=4 -> 1" in line for line in checks)
-    assert any("FullyShardedDataParallelPlugin" in line for line in checks)
     assert any(line.startswith("vllm.EngineArgs: ") for line in checks)
 
 
@@ -219,36 +162,25 @@ def test_the_group_is_shared_by_processes_that_alone_hold_no_whole_one():
     """Two groups of two over four processes of one completion each: fine for TRL, which counts all."""
     overrides = {"rl.prompts_per_step": 2, "rl.group_size": 2, "rl.updates_per_step": 1}
     checks = dict(plan_of("h100x4", overrides).checks)
-    assert checks["DeGRPOConfig (trl.GRPOConfig) for degrpo"] == "4 completions a rollout, groups of 2"
+    assert checks["DeGRPOConfig for degrpo"].startswith("4 completions a rollout, groups of 2")
 
 
 # Notes, fit, text
 
 
 def test_notes_say_what_the_tables_hide(plans):
-    text = " ".join(notes(plans["h100x4"]))
+    text = " ".join(plans["h100x4"].notes)
     assert "distill.short: Qwen/Qwen2.5-Math-1.5B-Instruct was made for 4,096 positions" in text
     assert "distill, eval-sft, eval-rl-degrpo-0: one process" in text
     assert "24,576 tokens take at least 23 s, 3.8 h over 600 steps" in text
-    assert notes(plans["laptop"]) == []
+    assert plans["laptop"].notes == []
     server = plan_of("h100x4", {"rl.engine": "server", "rl.server": "http://node9:8000"})
-    assert any("http://node9:8000 come on top" in note for note in notes(server))
+    assert any("http://node9:8000 come on top" in note for note in server.notes)
 
 
 def test_a_run_that_does_not_fit_says_so_and_what_to_change():
     plan = plan_of("h100x4", {"rl.micro_batch": 64, "launch.gradient_checkpointing": False})
-    assert not plan.fits["fits"].any()
-    assert any(note.startswith("RL: update needs") and "lower micro_batch" in note for note in notes(plan))
-
-
-def test_vllm_must_hold_a_whole_answer_to_fit():
-    plan = plan_of("h100x4", {"rl.vllm_memory": 0.22})
-    rows = plan.fits.loc["fsdp2"]
-    answer = shape_of(plan.shape.name).kv_bytes() * (24_576 + 1024)
-    assert rows.loc["24 GB", "full answers in vLLM"] == pytest.approx(
-        max(0.22 * 24 * GB - 2 * plan.shape.parameters - 1.5 * GB, 0) / answer
-    )
-    assert rows["fits"].tolist() == [False, True, True]
+    assert any(note.startswith("RL: update needs") and "lower micro_batch" in note for note in plan.notes)
 
 
 def test_a_bigger_gpu_is_never_slower(plans):
@@ -257,18 +189,22 @@ def test_a_bigger_gpu_is_never_slower(plans):
     assert plans["gpu"].gpu == GPUS["rtx4090"]
 
 
-def test_the_command_prints_the_plan_and_commands_that_can_be_typed_again(capsys):
-    overrides = {"rl.alpha": 0.5, "launch.machines": 2}
-    arguments = ["plan", "--profile", "h100x4", "--seed", "3", "--overrides", json.dumps(overrides)]
+def test_the_command_prints_the_plan(capsys):
+    arguments = ["plan", "--profile", "h100x4", "--overrides", '{"launch.machines": 2}']
     assert main([*arguments, "--gpu", "h200", "--price", "2.5", "--assume", '{"prompt": 200}']) == 0
     text = capsys.readouterr().out
     assert "Plan of h100x4 on 4 x NVIDIA H200 SXM, 2 machine(s)" in text
-    assert "Dollars, if a GPU costs 2.5 an hour" in text
-    line = next(line for line in text.splitlines() if line.startswith("sft") and "thinkless stage" in line)
-    typed = shlex.split(line.partition("python -m thinkless ")[2])
-    assert typed[:6] == ["stage", "sft", "--profile", "h100x4", "--seed", "3"]
-    assert json.loads(typed[typed.index("--overrides") + 1]) == overrides
-    assert "NODE_RANK=<k>" in line
+    assert "dollars if a GPU costs 2.5 an hour" in text
+    assert "200" in next(line for line in text.splitlines() if line.startswith("prompt "))
+
+
+def test_the_disk_by_hand(plans):
+    """1.777 B parameters: 4 bytes each as a model, 12 with Adam's moments, 2 as published."""
+    disk, billions = plans["h100x4"].disk, 1.777088
+    assert disk["checkpoints of one training"] == pytest.approx(3 * 12 * billions)
+    assert disk["models of RL"] == pytest.approx(4 * billions)
+    assert disk["base model"] == pytest.approx(2 * billions)
+    assert disk["distilled pairs"] == pytest.approx(4 * 2e6 * 3417 / 1e9, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -285,10 +221,3 @@ def test_a_mistake_is_one_line_and_an_exit_code(arguments, message, capfd):
     error = capfd.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-def test_tables_are_plain_frames_for_a_chapter(plans):
-    plan = plans["h100x4"]
-    for table in (plan.stages, plan.hours, plan.dollars, plan.memory, plan.fits):
-        assert isinstance(table, pd.DataFrame)
-        assert table._repr_html_()

@@ -25,7 +25,7 @@ from thinkless.distillation.teachers import accuracy_by_cue
 from thinkless.evaluation import Report, load_report
 from thinkless.generation import TransformersGenerator
 from thinkless.models import load
-from thinkless.pipeline import max_tokens, rl_stage
+from thinkless.pipeline import rl_stage
 from thinkless.runs.provenance import RESULTS
 from thinkless.runs.runner import Runner
 from thinkless.training import read_metrics
@@ -280,7 +280,7 @@ def pipeline_record(runner: Runner) -> dict[str, Any]:
     histories = {arm: [read_metrics(runner.folder(run)) for run in runs[arm]] for arm in runs}
     warm_up = report("sft")
     values = {
-        **base_statistics(accuracy_by_cue(base, questions, max_tokens(profile, "distill"))),
+        **base_statistics(accuracy_by_cue(base, questions, profile.longest("distill"))),
         **pair_statistics(counts),
         **warm_up_statistics(warm_up),
         **training_statistics(histories),

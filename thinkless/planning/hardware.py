@@ -1,14 +1,11 @@
 """What runs and on what: the shape of a language model, the data sheet of a GPU.
 
 A shape is counted on the real architecture, built on torch's meta device, which holds no numbers: seven
-billion parameters take a fraction of a second. For the models that the profiles name it needs neither
-weights nor a network.
+billion parameters take a fraction of a second, without weights or a network.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen2Config
@@ -28,8 +25,7 @@ class PlanError(UserError, ValueError):
     """A run that cannot be planned, or that cannot run as planned; one line that names the setting."""
 
 
-@dataclass(frozen=True)
-class GPU:
+class GPU(NamedTuple):
     """One accelerator, by its maker's data sheet."""
 
     name: str
@@ -41,45 +37,40 @@ class GPU:
     """Dense bfloat16 multiplications and additions per second, float32 accumulation, no sparsity."""
 
 
-GPUS: Mapping[str, GPU] = MappingProxyType(
-    {
-        "l4": GPU("NVIDIA L4", 24 * GB, 0.30e12, 121e12),
-        "rtx4090": GPU("NVIDIA RTX 4090", 24 * GB, 1.008e12, 165.2e12),
-        "a100-40": GPU("NVIDIA A100 40 GB SXM", 40 * GB, 1.555e12, 312e12),
-        "l40s": GPU("NVIDIA L40S", 48 * GB, 0.864e12, 362e12),
-        "a100": GPU("NVIDIA A100 80 GB SXM", 80 * GB, 2.039e12, 312e12),
-        "h100": GPU("NVIDIA H100 SXM", 80 * GB, 3.35e12, 989.4e12),
-        "h200": GPU("NVIDIA H200 SXM", 141 * GB, 4.8e12, 989.4e12),
-    }
-)
-
-
-def _qwen2(hidden: int, layers: int, heads: int, kv: int, intermediate: int, context: int, **more: Any):
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv,
-        "intermediate_size": intermediate,
-        "max_position_embeddings": context,
-    } | {"vocab_size": 151_936, "tie_word_embeddings": True, **more}
-
-
-QWEN2: Mapping[str, dict[str, Any]] = MappingProxyType(
-    {
-        "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": _qwen2(
-            1536, 28, 12, 2, 8960, 131_072, tie_word_embeddings=False
-        ),
-        "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": _qwen2(
-            3584, 28, 28, 4, 18_944, 131_072, vocab_size=152_064, tie_word_embeddings=False
-        ),
-        "Qwen/Qwen2.5-0.5B-Instruct": _qwen2(896, 24, 14, 2, 4864, 32_768),
-        "Qwen/Qwen2.5-1.5B-Instruct": _qwen2(1536, 28, 12, 2, 8960, 32_768),
-        "Qwen/Qwen2.5-Math-1.5B": _qwen2(1536, 28, 12, 2, 8960, 4096),
-        "Qwen/Qwen2.5-Math-1.5B-Instruct": _qwen2(1536, 28, 12, 2, 8960, 4096),
-    }
-)
+GPUS = {
+    "l4": GPU("NVIDIA L4", 24 * GB, 0.30e12, 121e12),
+    "rtx4090": GPU("NVIDIA RTX 4090", 24 * GB, 1.008e12, 165.2e12),
+    "a100-40": GPU("NVIDIA A100 40 GB SXM", 40 * GB, 1.555e12, 312e12),
+    "l40s": GPU("NVIDIA L40S", 48 * GB, 0.864e12, 362e12),
+    "a100": GPU("NVIDIA A100 80 GB SXM", 80 * GB, 2.039e12, 312e12),
+    "h100": GPU("NVIDIA H100 SXM", 80 * GB, 3.35e12, 989.4e12),
+    "h200": GPU("NVIDIA H200 SXM", 141 * GB, 4.8e12, 989.4e12),
+}
+QWEN2 = {
+    # hidden, layers, heads, key-value heads, intermediate, positions, vocabulary, tied embeddings
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": (1536, 28, 12, 2, 8960, 131_072, 151_936, False),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": (3584, 28, 28, 4, 18_944, 131_072, 152_064, False),
+    "Qwen/Qwen2.5-0.5B-Instruct": (896, 24, 14, 2, 4864, 32_768, 151_936, True),
+    "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 12, 2, 8960, 32_768, 151_936, True),
+    "Qwen/Qwen2.5-Math-1.5B": (1536, 28, 12, 2, 8960, 4096, 151_936, True),
+    "Qwen/Qwen2.5-Math-1.5B-Instruct": (1536, 28, 12, 2, 8960, 4096, 151_936, True),
+}
 """The published `config.json` of the models that the profiles name, as far as a plan needs it."""
+
+
+def qwen2_config(path: str) -> Qwen2Config:
+    """The configuration of a model in `QWEN2`."""
+    hidden, layers, heads, kv, intermediate, context, vocabulary, tied = QWEN2[path]
+    return Qwen2Config(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv,
+        intermediate_size=intermediate,
+        max_position_embeddings=context,
+        vocab_size=vocabulary,
+        tie_word_embeddings=tied,
+    )
 
 
 @dataclass(frozen=True)
@@ -109,19 +100,17 @@ class Shape:
         """Count the architecture of `config`."""
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-        layers = model.get_decoder().layers
-        attention, head = layers[0].self_attn, model.get_output_embeddings().weight
-        body = sum(p.numel() for p in layers.parameters() if p.dim() == 2)
+        layers, head = model.get_decoder().layers, model.get_output_embeddings().weight
         return cls(
             name=name,
             parameters=sum(p.numel() for p in model.parameters()),
-            matmul=body + head.numel(),
+            matmul=sum(p.numel() for p in layers.parameters() if p.dim() == 2) + head.numel(),
             layer=sum(p.numel() for p in layers[0].parameters()),
             vocabulary=head.shape[0],
             hidden=head.shape[1],
             layers=len(layers),
-            attention=attention.q_proj.weight.shape[0],
-            kv=attention.k_proj.weight.shape[0],
+            attention=layers[0].self_attn.q_proj.weight.shape[0],
+            kv=layers[0].self_attn.k_proj.weight.shape[0],
             intermediate=layers[0].mlp.gate_proj.weight.shape[0],
             tied=head is model.get_input_embeddings().weight,
             context=config.max_position_embeddings,
@@ -139,22 +128,20 @@ class Shape:
 
 
 def shape_of(path: str, revision: str | None = None) -> Shape:
-    """The shape of a published model: from its folder, the hub's cache, `QWEN2`, or the hub.
+    """The shape of a published model: from its folder, the hub or its cache, or `QWEN2`.
 
     Raises PlanError if none of them knows it.
     """
     try:
-        return Shape.of(AutoConfig.from_pretrained(path, revision=revision, local_files_only=True), path)
-    except (OSError, ValueError):
-        if path in QWEN2:
-            return Shape.of(Qwen2Config(**QWEN2[path]), path)
-    try:
-        return Shape.of(AutoConfig.from_pretrained(path, revision=revision), path)
+        config = AutoConfig.from_pretrained(path, revision=revision, local_files_only=path in QWEN2)
     except (OSError, ValueError) as error:
-        raise PlanError(
-            f"no shape for the model {path!r} ({str(error).splitlines()[0]}): expected a folder with a "
-            f"config.json, a name on a hub that can be reached, or one of {', '.join(QWEN2)}"
-        ) from None
+        if path not in QWEN2:
+            raise PlanError(
+                f"no shape for the model {path!r} ({str(error).splitlines()[0]}): expected a folder with a "
+                f"config.json, a name on a hub that can be reached, or one of {', '.join(QWEN2)}"
+            ) from None
+        config = qwen2_config(path)
+    return Shape.of(config, path)
 
 
 def model_shape(model: ScratchModel | PretrainedModel, context: int) -> Shape:

@@ -5,16 +5,15 @@ width of keys and V the vocabulary; t counts the tokens of a micro-batch. The by
 off the real architecture by torch's memory tracker (`tests/planning/test_memory.py` does it again).
 """
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping
 
 from thinkless.planning.hardware import BFLOAT16, GB, Shape
 from thinkless.runs.settings import RL, Launch
 
 FLOAT32 = 4
-SAVED = MappingProxyType({"autocast": (30, 8, 4), "bfloat16": (20, 8, 4), "float32": (32, 16, 8)})
+SAVED = {"autocast": (30, 8, 4), "bfloat16": (20, 8, 4), "float32": (32, 16, 8)}
 """Bytes per token that a layer keeps for its backward pass, as multiples of H, F and K."""
-BACKWARD = MappingProxyType({"autocast": (4, 6), "bfloat16": (2, 6), "float32": (4, 12)})
+BACKWARD = {"autocast": (4, 6), "bfloat16": (2, 6), "float32": (4, 12)}
 """Bytes per token that come and go while a layer's backward pass runs, as multiples of H and F."""
 TILE = (4096, 32_768)
 """Tokens and vocabulary entries of the logits that TRL computes at a time."""
@@ -156,21 +155,3 @@ def vllm_weights(shape: Shape) -> float:
 def vllm_room(shape: Shape, memory: float, share: float) -> float:
     """Bytes that vLLM has for keys and values, with its `share` of `memory`; negative if it cannot start."""
     return share * memory - vllm_weights(shape) - VLLM_EXTRA
-
-
-def disk(shape: Shape, runs: int, fetched: Sequence[Shape], answers: Mapping[str, float]) -> Parts:
-    """Bytes on disk: of `runs` RL runs, of the models `fetched` from the hub, and of `answers`, tokens of
-    kept text by name.
-
-    A model is 4 P (2 P as published), a checkpoint 12 P with Adam's moments; two are kept and a third is
-    being written, while a training runs. Text takes about 4 bytes a token.
-    """
-    model = FLOAT32 * shape.parameters
-    return {
-        "the hub's cache": sum(float(BFLOAT16 * one.parameters) for one in fetched),
-        "base model": model / 2 if fetched else 2.0 * model,
-        "warm-up: model and its start": 2.0 * model,
-        "models of RL": float(runs * model),
-        "checkpoints of one training": 3.0 * 3 * model,
-        **{name: 4 * tokens for name, tokens in answers.items()},
-    }

@@ -234,6 +234,12 @@ class Profile(Section):
     evaluation: Evaluation
     launch: Launch
 
+    def longest(self, section: Literal["distill", "rl", "evaluation"]) -> int:
+        """The longest completion of a section in tokens: its own limit, else that of the questions."""
+        tokens = getattr(self, section).max_tokens or self.problems.longest_answer()
+        assert tokens is not None, "no profile without a limit is valid"
+        return tokens
+
     def model_post_init(self, _):
         _check_kinds(self)
         rl, processes = self.rl, self.launch.processes

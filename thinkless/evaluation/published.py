@@ -26,6 +26,12 @@ def table(name: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).astype(float)
 
 
+def by_mode() -> pd.DataFrame:
+    """What the paper's policy did in the modes that it chose, by benchmark (figure 3d)."""
+    columns = ["think share", "right where it thinks", "right where it is short"]
+    return pd.DataFrame.from_dict(_figures()["figure_3d"], orient="index", columns=columns)
+
+
 def curve(run: str, figure: str) -> pd.Series:
     """A curve of the paper's figures by step: of the run "vanilla" or "DeGRPO", the figure "think" (answers
     of 1024), and for DeGRPO also "accuracy of think" and "accuracy of short"."""

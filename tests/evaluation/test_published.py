@@ -1,13 +1,12 @@
 """Proves that the published figures were copied right, as far as they can check each other.
 
-Run: python -m pytest tests/book/test_published.py
+Run: python -m pytest tests/evaluation/test_published.py
 """
 
 import pytest
 
-from thinkless.book import published
-from thinkless.book.published import curve
-from thinkless.planning.workload import TABLE_2
+from thinkless.evaluation import published
+from thinkless.evaluation.published import curve
 
 NAMES = {
     "aime_2024": "AIME 2024",
@@ -26,20 +25,12 @@ def test_every_row_has_a_share_and_a_rate_for_every_benchmark(name, rows):
     assert table.xs("think rate", axis=1, level=1).stack().dropna().between(0, 1).all()
 
 
-def test_the_lengths_that_plans_assume_are_those_of_table_2():
-    last = published.table("table_2").iloc[-2:].xs("tokens", axis=1, level=1)
-    assert {key: tuple(last[name]) for key, name in NAMES.items()} == dict(TABLE_2)
-
-
 def test_the_policys_modes_recombine_to_its_accuracy():
-    """Accuracy by mode, read from the paper's figure 3d, weighted with Table 1's think rates."""
-    by_mode = {"MATH-500": (72.9, 91.3), "Minerva Algebra": (89.4, 96.4), "GSM8K": (69.7, 86.4)}
+    """Accuracy by mode, read from the paper's figure 3d, weighted with the shares of the modes."""
     thinkless = published.table("table_1").loc["Thinkless"]
-    for benchmark, (think, short) in by_mode.items():
-        rate = thinkless[benchmark, "think rate"]
-        assert rate * think + (1 - rate) * short == pytest.approx(
-            100 * thinkless[benchmark, "pass@1"], abs=0.1
-        )
+    for benchmark, (share, think, short) in published.by_mode().iterrows():
+        assert share == pytest.approx(thinkless[benchmark, "think rate"], abs=0.0006)
+        assert share * think + (1 - share) * short == pytest.approx(thinkless[benchmark, "pass@1"], abs=0.001)
 
 
 def test_curves_by_what_the_text_says_of_them():

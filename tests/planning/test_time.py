@@ -1,0 +1,125 @@
+"""Proves the floors and the levels above them against numbers derived by hand, and that they are monotone.
+
+Run: python -m pytest tests/planning/test_roofline.py
+"""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thinkless.planning.hardware import GPUS, shape_of
+from thinkless.planning.time import generation_seconds, stage_hours, training_seconds
+from thinkless.planning.work import Length, Work, cut, lognormal
+from thinkless.runs.profiles import load_profile
+
+R1, H100 = shape_of("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"), GPUS["h100"]
+PAPER = load_profile("h100x4")
+"""Its RL: 600 steps of 1024 answers on four GPUs, 5 passes: the old policy's and the reference's are two."""
+
+
+def hours_of(stage, length, profile=PAPER, *, rows=600 * 1024.0, gpu=H100, processes=4):
+    work = Work(stage=stage, processes=processes, rows=rows, length=length)
+    return stage_hours(work, profile, R1, gpu, 150)
+
+
+# Floors. Expected values are those of an independent calculation with means and rms rounded to three digits.
+
+
+@pytest.mark.parametrize(
+    ("mean", "rms", "lean", "full"),
+    [
+        (3500, 5500, 8.0, 9.9),
+        (4600, 6500, 11.1, 13.4),
+        (6800, 9400, 21.2, 25.0),
+        (3900, 4800, 6.9, 8.7),
+    ],
+)
+def test_floor_of_the_paper_run(mean, rms, lean, full):
+    """Hours on four H100, training with 3 forward passes (forward, backward) or with 6."""
+    length = Length(mean, rms, 24_576)
+    generation = 600 * generation_seconds(R1, H100, length, 256, prompt=150, batch=256)
+    unit = training_seconds(R1, H100, length, 600 * 256, prompt=150, units=1)
+    assert (generation + 3 * unit) / 3600 == pytest.approx(lean, rel=0.025)
+    assert (generation + 6 * unit) / 3600 == pytest.approx(full, rel=0.025)
+
+
+@pytest.mark.parametrize(("batch", "rate"), [(1, 1028), (8, 6000), (64, 15_200), (256, 18_200)])
+def test_tokens_per_second_at_a_mean_context_of_6000(batch, rate):
+    """batch / ((2 x 1.544e9 + batch x 6000 x 28,672) bytes / 3.35e12 bytes/s)"""
+    length = Length(12_000, 12_000, 12_000)
+    seconds = generation_seconds(R1, H100, length, 1e6, prompt=0, batch=batch)
+    assert 12_000 * 1e6 / seconds == pytest.approx(rate, rel=0.01)
+
+
+def test_the_longest_answer_bounds_a_step_on_any_number_of_gpus():
+    """24,576 tokens x 3.09e9 bytes / 3.35e12 bytes/s = 22.6 s, 3.8 h in 600 steps"""
+    length = Length(4600, 6500, 24_576)
+    assert generation_seconds(R1, H100, length, 1, prompt=150, batch=1) == pytest.approx(22.65, abs=0.05)
+    floors = [hours_of("rl-degrpo-0", length, processes=n).floor for n in (64, 512)]
+    assert min(floors) > 3.77
+
+
+# Levels
+
+
+def test_the_levels_of_the_paper_run():
+    hours = hours_of("rl-degrpo-0", Length(4600, 6500, 24_576))
+    assert hours.floor == pytest.approx(12.7, abs=0.1)  # 8.7 generation + 5 passes of 0.79
+    assert hours.tuned == pytest.approx(27, abs=0.3)  # 8.7 / .65 + 6 x 0.79 / .35: one more is recomputed
+    assert (hours.others_low, hours.others_high) == pytest.approx((67.7, 85.3), abs=0.1)  # 2.83e9 / 4 / rate
+
+
+def test_passes_that_a_run_does_without():
+    """3 passes on Transformers with one update a step and without the reference, 0.79 h each."""
+    length = Length(4600, 6500, 24_576)
+    lean = load_profile("h100x4", {"rl.engine": "transformers", "rl.beta": 0.0, "rl.updates_per_step": 1})
+    saved = hours_of("rl-degrpo-0", length).floor - hours_of("rl-degrpo-0", length, lean).floor
+    assert saved == pytest.approx(2 * 0.79, abs=0.02)
+
+
+def test_another_gpu_gets_the_same_distance_from_its_floor():
+    plain = load_profile("h100x4", {"launch.gradient_checkpointing": False})
+    hours = hours_of("rl-degrpo-0", Length(4600, 6500, 24_576), plain, gpu=GPUS["a100"])
+    assert (hours.others_low / hours.floor, hours.others_high / hours.floor) == pytest.approx((4, 7))
+
+
+def test_the_warm_up_of_the_paper_takes_a_day():
+    """17,000 updates of 128 rows of 4,000 tokens: 1.3e20 operations, 23 h at 40 %, 37 h at 25 %."""
+    work = Work(stage="sft", processes=4, rows=17_000 * 128, length=Length(4000, 5500, 16_384))
+    seconds = training_seconds(R1, H100, work.length, work.rows / 4, prompt=0, units=4)
+    assert 4 * seconds * H100.flops == pytest.approx(1.3e20, rel=0.01)
+    hours = stage_hours(work, PAPER, R1, H100, 0)
+    assert hours.floor == pytest.approx(seconds * 3 / 4 / 3600)
+    assert hours.tuned == pytest.approx(23, abs=0.5)
+    assert hours.others_low == pytest.approx(37, abs=1)
+
+
+def test_generation_levels():
+    hours = hours_of("eval-sft", Length(3000, 4000, 16_384))
+    shares = [hours.floor / level for level in hours]
+    assert shares == pytest.approx([1, 0.65, 0.47, 0.35])
+
+
+def test_nothing_to_do_takes_no_time_and_without_a_gpu_it_is_unknown():
+    assert hours_of("base", Length(0, 0, 0), rows=0) == (0, 0, 0, 0)
+    assert all(math.isnan(level) for level in hours_of("sft", Length(9, 9, 9), gpu=None))
+
+
+@given(
+    mean=st.floats(50, 2e4),
+    spread=st.floats(0, 2),
+    longer=st.floats(1, 3),
+    gpu=st.sampled_from(sorted(GPUS)),
+    more=st.integers(1, 8),
+)
+def test_more_tokens_never_take_less_time_and_more_gpus_never_more(mean, spread, longer, gpu, more):
+    def hours(scale, gpus):
+        length = cut([(1.0, lognormal(scale * mean, spread))], 24_576)
+        return hours_of("rl-degrpo-0", length, gpu=GPUS[gpu], processes=gpus)
+
+    one = hours(1, 4)
+    slack = 1 + 1e-9
+    assert all(a <= b * slack for a, b in zip(one, hours(longer, 4), strict=True))
+    assert all(a * slack >= b for a, b in zip(one, hours(1, 4 * more), strict=True))

@@ -1,15 +1,15 @@
 """The stages of the method, in order: base model, distillation, warm-up, RL, evaluation.
 
-``python -m thinkless stage rl-degrpo-0 --profile laptop --seed 1`` makes sure that one stage is done;
+``thinkless stage rl-degrpo-0 --profile laptop --seed 1`` makes sure that one stage is done;
 so does ``pipeline("laptop", seed=1).run("rl-degrpo-0")``. Chapters call the latter.
 """
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from datasets import Dataset, disable_progress_bars, load_from_disk
 from transformers import PreTrainedTokenizerBase
@@ -31,15 +31,9 @@ from thinkless.problems import chain
 from thinkless.runs.profiles import ProfileError, load_profile
 from thinkless.runs.questions import ChainProblems
 from thinkless.runs.runner import Run, Runner, Stage
+from thinkless.runs.schema import StageKind
 from thinkless.runs.settings import PretrainedModel, Profile
 from thinkless.training import in_batches_of_similar_length, train_rl, train_supervised
-
-
-def max_tokens(profile: Profile, section: Literal["distill", "rl", "evaluation"]) -> int:
-    """The length limit of a completion in tokens: the section's own, else the one of the questions."""
-    limit = getattr(profile, section).max_tokens or profile.problems.longest_answer()
-    assert limit is not None, "settings.Profile lets no profile through without a limit"
-    return limit
 
 
 def prompts(questions: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -210,31 +204,6 @@ def _evaluate(source: str):
     return compute
 
 
-def _settings(*sections: str, without: tuple[str, ...] = (), trains: bool = False):
-    """A stage's settings: these sections of the profile, without keys that do not change its result.
-
-    A training also depends on `launch.precision`, which is left out where it is the usual float32.
-    """
-
-    def pick(profile: Profile) -> dict[str, Any]:
-        settings = profile.model_dump(
-            include=dict.fromkeys(sections, True),
-            exclude={name: set(without) for name in sections if getattr(profile, name) is not None},
-        )
-        if trains and profile.launch.precision != "float32":
-            settings["precision"] = profile.launch.precision
-        return settings
-
-    return pick
-
-
-def _measured(profile: Profile) -> dict[str, Any]:
-    """What an evaluation depends on, beside the model: the questions, the sampling and the reward."""
-    questions = {"levels", "verbosity", "redundancy", "held_out_per_level"}  # of chains
-    questions |= {"evaluate", "folder", "limit", "instruct_evaluation"}  # of published sets
-    return profile.model_dump(include={"evaluation": True, "problems": questions, "rl": {"gamma"}})
-
-
 def rl_stage(objective: str, repetition: int) -> str:
     """Name of the RL stage of one objective and repetition, such as ``rl-degrpo-0``."""
     return f"rl-{objective}-{repetition}"
@@ -243,31 +212,28 @@ def rl_stage(objective: str, repetition: int) -> str:
 def stages(profile: Profile) -> dict[str, Stage]:
     """Every stage that the profile asks for, in the order of the method."""
     trained = ("model",)
-    measured = ("held_out_per_level", "evaluate", "limit")  # what only evaluations ask
-    unseen = ("mix", "instruct_rl", *measured)  # dials of the problems that only later stages look at
-    base = _settings(
-        "base", "model", "problems", without=(*unseen, "save_steps"), trains=profile.base is not None
-    )
-    sft = _settings("sft", without=("save_steps",), trains=True)
     result = [
-        Stage("base", base, _fetch_base, (), trained)
+        Stage("base", _settings("fetch"), _fetch_base, (), trained)
         if isinstance(profile.model, PretrainedModel)
-        else Stage("base", base, _base, (), trained, True, _prepare_base),
-        Stage("distill", _settings("distill", "problems", without=unseen), _distill, ("base",), ("pairs",)),
-        Stage("sft", sft, _sft, ("base", "distill"), trained, True, _prepare_sft),
+        else Stage("base", _settings("base"), _base, (), trained, True, _prepare_base),
+        Stage("distill", _settings("distill"), _distill, ("base",), ("pairs",)),
+        Stage("sft", _settings("sft"), _sft, ("base", "distill"), trained, True, _prepare_sft),
     ]
     sources = ["sft"]
-    places = ("save_steps", "vllm_memory", "server")  # where and how often, not what
-    which = ("arms", "repetitions", "instruct_evaluation", *measured)
-    rl = _settings("rl", "problems", without=(*which, *places), trains=True)
     for repetition in range(profile.rl.repetitions):
         for arm in profile.rl.arms:
             sources.append(rl_stage(arm, repetition))
-            result.append(Stage(sources[-1], rl, _rl(arm, repetition), ("sft",), trained, True))
+            compute = _rl(arm, repetition)
+            result.append(Stage(sources[-1], _settings("rl"), compute, ("sft",), trained, True))
     for source in sources:
-        compute = _evaluate(source)
-        result.append(Stage(f"eval-{source}", _measured, compute, (source,), ("answers.jsonl",)))
+        answers = ("answers.jsonl",)
+        result.append(Stage(f"eval-{source}", _settings("eval"), _evaluate(source), (source,), answers))
     return {stage.name: stage for stage in result}
+
+
+def _settings(kind: StageKind) -> Callable[[Profile], dict[str, Any]]:
+    """What results of this kind of stage depend on, as the settings are marked."""
+    return lambda profile: profile.settings_for(kind)
 
 
 def pipeline(
@@ -285,16 +251,8 @@ def pipeline(
     loaded = load_profile(profile, overrides)
 
     def command(name: str) -> list[str]:
-        arguments = [
-            name,
-            "--profile",
-            profile,
-            "--seed",
-            str(seed),
-            "--runs-dir",
-            str(Path(runs_dir).resolve()),
-        ]
-        arguments += ["--overrides", json.dumps(dict(overrides or {}))]
-        return [sys.executable, "-m", "thinkless", "stage", *arguments]
+        where = ["--seed", str(seed), "--runs-dir", str(Path(runs_dir).resolve())]
+        changes = ["--overrides", json.dumps(dict(overrides or {}))]
+        return [sys.executable, "-m", "thinkless", "stage", name, "--profile", profile, *where, *changes]
 
     return Runner(stages(loaded), loaded, seed, runs_dir, command)

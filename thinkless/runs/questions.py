@@ -7,7 +7,7 @@ for distillation), `training` (for RL, in the order they are asked), `held_out` 
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from datasets import Dataset, concatenate_datasets
 from pydantic import Field
@@ -15,11 +15,12 @@ from pydantic import Field
 from thinkless.problems import chain
 from thinkless.problems.chain import VERBOSITY, ChainWorld
 from thinkless.errors import StageError
-from thinkless.runs.schema import Section
+from thinkless.runs.schema import For, Section
 
 if TYPE_CHECKING:
     from thinkless.problems.benchmarks import Counts
 
+EVERYWHERE = For("base", "distill", "rl", "eval")
 SLACK = 8
 """Tokens that a completion may run past the longest right answer before it is cut off."""
 
@@ -28,17 +29,17 @@ class ChainProblems(Section):
     """The laptop world: which questions are asked, and how the textbook answers them."""
 
     kind: Literal["chain"]
-    levels: int = Field(ge=1, le=20)
-    verbosity: str
+    levels: Annotated[int, EVERYWHERE] = Field(ge=1, le=20)
+    verbosity: Annotated[str, EVERYWHERE]
     """A key of `problems.chain.VERBOSITY`."""
     noise_short: list[float] = []
     """Share of wrong short answers in the textbook, one entry per level; empty means none."""
     noise_think: list[float] = []
-    redundancy: int = Field(0, ge=0)
+    redundancy: Annotated[int, EVERYWHERE] = Field(0, ge=0)
     """Worked answers check themselves 0..redundancy times."""
-    mix: list[float]
+    mix: Annotated[list[float], For("rl")]
     """Share of each level in the questions of RL."""
-    held_out_per_level: int = Field(ge=1, le=300)
+    held_out_per_level: Annotated[int, For("eval")] = Field(ge=1, le=300)
 
     def world(self) -> ChainWorld:
         """The dials as the world takes them."""
@@ -80,16 +81,16 @@ class MathProblems(Section):
     kind: Literal["math"]
     train: str
     """The set whose questions are distilled and trained on, such as ``deepscaler``."""
-    evaluate: list[str] = Field(min_length=1)
+    evaluate: Annotated[list[str], For("eval")] = Field(min_length=1)
     """The benchmarks, each a set's name."""
-    folder: str | None = None
+    folder: Annotated[str | None, EVERYWHERE] = None
     """A set that has a file or folder of its name in here, such as ``gsm8k.jsonl``, is read from it; the
     others come from the hub."""
-    limit: int | None = Field(None, ge=1)
+    limit: Annotated[int | None, For("eval")] = Field(None, ge=1)
     """At most so many questions of each benchmark."""
-    instruct_evaluation: bool = True
+    instruct_evaluation: Annotated[bool, For("base", "distill", "eval")] = True
     """Ask for step-by-step reasoning and a boxed answer in evaluation prompts."""
-    instruct_rl: bool = False
+    instruct_rl: Annotated[bool, For("rl")] = False
     """The same in RL prompts; the released code does without."""
 
     def longest_answer(self) -> int | None:

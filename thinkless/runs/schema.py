@@ -1,9 +1,40 @@
-"""The one rule of every settings class: frozen, and strict about names and types."""
+"""The rules of every settings class: frozen, strict about names and types, and marked with what depends on it."""
+
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+StageKind = Literal["fetch", "base", "distill", "sft", "rl", "eval"]
+"""What a stage does; `fetch` stands for `base` where the base model is a published one."""
+
+
+class For:
+    """Marks a setting, or a section for all settings in it: results of these kinds of stage depend on it.
+
+    A mark of a setting overrules its section's. ``For()`` says where and how often, not what.
+    """
+
+    def __init__(self, *kinds: StageKind):
+        self.kinds = kinds
 
 
 class Section(BaseModel):
     """Part of a profile. An unknown name or a value of another type is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    def settings_for(self, kind: StageKind) -> dict[str, Any]:
+        """The settings, in nested sections, that the result of a kind of stage depends on."""
+        return self.model_dump(include=self._seen_by(kind, ()))
+
+    def _seen_by(self, kind: StageKind, inherited: tuple[str, ...]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for name, field in type(self).model_fields.items():
+            kinds = next((mark.kinds for mark in field.metadata if isinstance(mark, For)), inherited)
+            value = getattr(self, name)
+            if isinstance(value, Section):
+                if inside := value._seen_by(kind, kinds):
+                    seen[name] = inside
+            elif kind in kinds:
+                seen[name] = True
+        return seen

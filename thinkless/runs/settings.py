@@ -11,7 +11,7 @@ from pydantic import Field
 
 from thinkless.objectives import OBJECTIVES
 from thinkless.runs.questions import ChainProblems, MathProblems
-from thinkless.runs.schema import Section
+from thinkless.runs.schema import For, Section
 
 
 class ScratchModel(Section):
@@ -50,7 +50,7 @@ class Optimizer(Section):
     beta2: float = Field(gt=0, lt=1)
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
-    save_steps: int = Field(ge=1)
+    save_steps: Annotated[int, For()] = Field(ge=1)
     """Checkpoint every so many steps; a killed run resumes from the last one."""
 
 
@@ -129,12 +129,12 @@ class SFT(Optimizer):
 class RL(Optimizer):
     """Reinforcement learning of the mode."""
 
-    arms: list[str]
+    arms: Annotated[list[str], For()]
     """The objectives trained side by side, keys of `objectives.OBJECTIVES`."""
-    repetitions: int = Field(ge=1)
+    repetitions: Annotated[int, For()] = Field(ge=1)
     """Runs of each arm from the same warm-up model, with seeds seed, seed+1, ..."""
     alpha: float = Field(gt=0)
-    gamma: float = Field(ge=0, lt=1)
+    gamma: Annotated[float, For("rl", "eval")] = Field(ge=0, lt=1)
     steps: int = Field(ge=1)
     """Rollout steps: each samples `prompts_per_step` x `group_size` completions."""
     prompts_per_step: int = Field(ge=1)
@@ -161,9 +161,9 @@ class RL(Optimizer):
     engine: Literal["transformers", "vllm", "server"] = "transformers"
     """What samples the rollouts. `vllm` lives on the training's own devices and sleeps while they train;
     `server` is a `vllm serve` on others, see `server`."""
-    vllm_memory: float = Field(0.35, gt=0, lt=1)
+    vllm_memory: Annotated[float, For()] = Field(0.35, gt=0, lt=1)
     """Share of a device's memory for `vllm`."""
-    server: str | None = None
+    server: Annotated[str | None, For()] = None
     """Address of the server, such as ``http://node3:8000``."""
 
     def model_post_init(self, _):
@@ -203,8 +203,11 @@ class Launch(Section):
     """Machines that these processes are spread over; see `cluster` for how each learns its rank."""
     workers: int = Field(1, ge=1)
     """Independent runs at a time."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the forward and backward pass; the weights that the optimiser keeps are float32."""
+    precision: Annotated[Literal["float32", "bfloat16"], For("base", "sft", "rl")] = Field(
+        "float32", exclude_if=lambda precision: precision == "float32"
+    )
+    """Of the forward and backward pass; the weights that the optimiser keeps are float32. The usual one is no
+    part of any stage's key."""
     sharding: Literal["none", "fsdp2"] = "none"
     """`fsdp2` splits weights, gradients and optimiser state over the processes (accelerate)."""
     gradient_checkpointing: bool = False
@@ -224,14 +227,16 @@ class Profile(Section):
 
     name: str
     description: str
-    problems: Annotated[ChainProblems | MathProblems, Field(discriminator="kind")]
-    model: Annotated[ScratchModel | PretrainedModel, Field(discriminator="kind")]
-    base: Base | None = None
+    problems: Annotated[
+        ChainProblems | MathProblems, Field(discriminator="kind"), For("base", "distill", "rl")
+    ]
+    model: Annotated[ScratchModel | PretrainedModel, Field(discriminator="kind"), For("base", "fetch")]
+    base: Annotated[Base | None, For("base")] = None
     """How a model made here is trained; a published one has been."""
-    distill: Distill
-    sft: SFT
-    rl: RL
-    evaluation: Evaluation
+    distill: Annotated[Distill, For("distill")]
+    sft: Annotated[SFT, For("sft")]
+    rl: Annotated[RL, For("rl")]
+    evaluation: Annotated[Evaluation, For("eval")]
     launch: Launch
 
     def longest(self, section: Literal["distill", "rl", "evaluation"]) -> int:

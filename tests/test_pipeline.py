@@ -56,7 +56,7 @@ def test_a_setting_changes_the_stages_that_depend_on_it_and_no_other(override, c
         ({"problems.evaluate": ["aime_2024"]}, {"eval-sft", "eval-rl-degrpo-0"}),
         ({"problems.limit": 5}, {"eval-sft", "eval-rl-degrpo-0"}),
         ({"problems.instruct_rl": False}, {"rl-degrpo-0"}),
-        ({"problems.instruct_evaluation": False}, {"base", "distill", "eval-sft", "eval-rl-degrpo-0"}),
+        ({"problems.instruct_evaluation": False}, {"distill", "eval-sft", "eval-rl-degrpo-0"}),
         ({"launch.precision": "float32"}, {"sft", "rl-degrpo-0"}),
     ],
 )

@@ -180,9 +180,9 @@ def _evaluate(source: str):
         gamma, path = run.profile.rl.gamma, run.folder / "answers.jsonl"
         lines = path.read_text(encoding="utf-8") if path.exists() else ""
         try:
-            done = {line.value.get("setting") for line in json_lines(path)} if lines else set()
-        except ValueError as error:
-            raise StageError(f"{error}: delete {path} to ask its questions again") from None
+            done = {line.value["setting"] for line in json_lines(path)} if lines else set()
+        except (ValueError, KeyError) as error:
+            raise StageError(f"{path} is damaged ({error}): delete it to ask its questions again") from None
         with closing(open_generator(model, settings.engine)) as generator:
             questions = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
             for setting in [name for name in SETTINGS if name not in done]:

@@ -104,6 +104,8 @@ def assume(profile: Profile, changes: Mapping[str, float] | None = None) -> Assu
 
     Raises PlanError for an unknown name or an impossible value.
     """
+    if changes is not None and not isinstance(changes, Mapping):
+        raise PlanError(f"assumptions are a mapping such as {{'think_mean': 9000}}, got {changes!r}")
     problems = profile.problems
     own = _lengths(getattr(problems, "train", ""))
     if problems.kind == "chain":

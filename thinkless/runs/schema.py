@@ -1,4 +1,4 @@
-"""The rules of every settings class: frozen, strict about names and types, and marked with what depends on it."""
+"""The rules of every settings class: frozen, strict about names and types, marked with what depends on it."""
 
 from typing import Any, Literal
 
@@ -25,7 +25,8 @@ class Section(BaseModel):
 
     def settings_for(self, kind: StageKind) -> dict[str, Any]:
         """The settings, in nested sections, that the result of a kind of stage depends on."""
-        return self.model_dump(include=self._seen_by(kind, ()))
+        chosen = self.model_dump(include=self._seen_by(kind, ()))
+        return {name: value for name, value in chosen.items() if value != {}}
 
     def _seen_by(self, kind: StageKind, inherited: tuple[str, ...]) -> dict[str, Any]:
         seen: dict[str, Any] = {}

@@ -4,6 +4,7 @@ Run: python -m pytest tests/test_layers.py
 """
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,28 +13,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "thinkless"
 
-ROOMS = (
-    "errors",
-    "files",
-    "modes",
-    "objectives",
-    "losses",
-    "models",
-    "grading",
-    "generation",
-    "rewards",
-    "trainer",
-    "problems",
-    "runs",
-    "distillation",
-    "evaluation",
-    "training",
-    "pipeline",
-    "planning",
-    "book",
-    "__main__",
+README = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+ROOMS = tuple(
+    name
+    for name in re.findall(r"^    (\w+)(?:\.py|/) ", README, re.MULTILINE)
+    if name not in ("__init__", "profiles")  # the door opens all rooms; profiles/ is data
 )
-"""The modules and folders of the package, as README.md lists them: each may use only those before it."""
+"""The modules and folders of the package in README's order: each may use only those before it."""
 
 KNOWS_NOTHING_OF = {
     "objectives": {"trl", "transformers", "datasets"},
@@ -119,6 +105,14 @@ def test_no_module_imports_itself_by_way_of_others():
 
 def test_every_module_has_its_room():
     assert {room(module) for module in modules(PACKAGE)} - {""} == set(ROOMS)
+
+
+def test_the_tests_have_the_packages_folders():
+    ours, theirs = (
+        {path.name for path in folder.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+        for folder in (PACKAGE, Path(__file__).parent)
+    )
+    assert theirs - {"with_vllm"} == ours
 
 
 def test_an_upward_import_is_found(tmp_path):

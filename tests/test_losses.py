@@ -165,7 +165,7 @@ def sequence_mean_of_weighted(logps, old, weighted, mask):
 
 @both
 @given(batches(), st.floats(1e-3, 2))
-def test_losses_are_the_weights_under_the_sequence_mean(name, batch, alpha):
+def test_losses_are_the_weights_under_thesequence_mean(name, batch, alpha):
     """Value and gradient: what the trainer relies on."""
     logps, old, advantages, mask = batch
     ours, theirs = logps.clone().requires_grad_(), logps.clone().requires_grad_()

@@ -80,36 +80,36 @@ def test_every_objective_is_tested_here():
 
 
 # What each objective is, written out: a function of (terms, mask, alpha, max_length), (B, T) inputs.
-def _grpo(terms, mask, alpha, max_length):
+def grpo(terms, mask, alpha, max_length):
     return torch.stack([row[m > 0].mean() for row, m in zip(terms, mask, strict=True)]).mean()
 
 
-def _dr_grpo(terms, mask, alpha, max_length):
+def dr_grpo(terms, mask, alpha, max_length):
     return (terms * mask).sum() / (len(mask) * max_length)
 
 
-def _token_mean(terms, mask, alpha, max_length):
+def token_mean(terms, mask, alpha, max_length):
     return terms[mask > 0].mean()
 
 
-def _degrpo(terms, mask, alpha, max_length):
+def degrpo(terms, mask, alpha, max_length):
     rest = [row[1:][m[1:] > 0] for row, m in zip(terms, mask, strict=True)]
     return torch.stack(
         [alpha * row[0] + r.sum() / max(len(r), 1) for row, r in zip(terms, rest, strict=True)]
     ).mean()
 
 
-def _degrpo_token_mean(terms, mask, alpha, max_length):
+def degrpo_token_mean(terms, mask, alpha, max_length):
     rest = terms[:, 1:][mask[:, 1:] > 0]
     return alpha * terms[:, 0].mean() + rest.sum() / max(len(rest), 1)
 
 
 DIRECT = {
-    "grpo": _grpo,
-    "dr_grpo": _dr_grpo,
-    "token_mean": _token_mean,
-    "degrpo": _degrpo,
-    "degrpo_token_mean": _degrpo_token_mean,
+    "grpo": grpo,
+    "dr_grpo": dr_grpo,
+    "token_mean": token_mean,
+    "degrpo": degrpo,
+    "degrpo_token_mean": degrpo_token_mean,
 }
 
 finite = st.floats(-3, 3, width=32)

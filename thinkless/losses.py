@@ -24,7 +24,7 @@ def kl_to_reference(logps: Tensor, ref_logps: Tensor) -> Tensor:
     return torch.exp(log_ratio) - log_ratio - 1
 
 
-def _sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
+def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
     """(B, T) → (B,): mean over the unmasked tokens, 0 for a row that has none."""
     return (values * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
@@ -36,7 +36,7 @@ def _kl_term(logps: Tensor, mask: Tensor, ref_logps: Tensor | None, beta: float)
         raise ValueError(
             f"beta={beta} asks for a KL term: pass ref_logps, the reference model's log-probabilities"
         )
-    return beta * _sequence_mean(kl_to_reference(logps, ref_logps), mask)
+    return beta * sequence_mean(kl_to_reference(logps, ref_logps), mask)
 
 
 def grpo_loss(
@@ -55,7 +55,7 @@ def grpo_loss(
     """
     mask = mask.to(logps.dtype)
     surrogate = clipped_surrogate(logps, old_logps, advantages, epsilon)
-    objective = _sequence_mean(surrogate, mask) - _kl_term(logps, mask, ref_logps, beta)
+    objective = sequence_mean(surrogate, mask) - _kl_term(logps, mask, ref_logps, beta)
     return -objective.mean()
 
 
@@ -79,6 +79,6 @@ def degrpo_loss(
     mask = mask.to(logps.dtype)
     surrogate = clipped_surrogate(logps, old_logps, advantages, epsilon)
     control = surrogate[:, 0] * mask[:, 0]
-    response = _sequence_mean(surrogate[:, 1:], mask[:, 1:])
+    response = sequence_mean(surrogate[:, 1:], mask[:, 1:])
     objective = alpha * control + response - _kl_term(logps, mask, ref_logps, beta)
     return -objective.mean()

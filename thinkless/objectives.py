@@ -33,41 +33,41 @@ class Normalizers(NamedTuple):
     """The constant of Dr. GRPO: the longest completion that generation allows."""
 
 
-def _grpo(n: Normalizers) -> tuple[Tensor, Tensor]:
+def grpo(n: Normalizers) -> tuple[Tensor, Tensor]:
     """Eq. 1 of arXiv 2505.13379: every token of a sequence weighs 1/T_b."""
     one = torch.ones_like(n.lengths)
     return one, one
 
 
-def _dr_grpo(n: Normalizers) -> tuple[Tensor, Tensor]:
+def dr_grpo(n: Normalizers) -> tuple[Tensor, Tensor]:
     """arXiv 2503.20783: a constant in place of T_b, so that long answers are not discounted."""
     weight = n.lengths / n.max_length
     return weight, weight
 
 
-def _token_mean(n: Normalizers) -> tuple[Tensor, Tensor]:
+def token_mean(n: Normalizers) -> tuple[Tensor, Tensor]:
     """Every token of the step weighs the same. The code released with Thinkless does so by micro-batch."""
     weight = n.lengths / n.mean_length
     return weight, weight
 
 
-def _degrpo(n: Normalizers) -> tuple[Tensor, Tensor]:
+def degrpo(n: Normalizers) -> tuple[Tensor, Tensor]:
     """Eq. 4 of arXiv 2505.13379: alpha on the control token, a mean over the T_b - 1 others."""
     return n.alpha * n.lengths, n.lengths / (n.lengths - 1).clamp(min=1)
 
 
-def _degrpo_token_mean(n: Normalizers) -> tuple[Tensor, Tensor]:
+def degrpo_token_mean(n: Normalizers) -> tuple[Tensor, Tensor]:
     """A mean over all control tokens, one over all response tokens; the released code's, by micro-batch."""
     responses = torch.as_tensor(n.mean_length - 1, dtype=n.lengths.dtype).clamp(min=1e-9)
     return n.alpha * n.lengths, n.lengths / responses
 
 
 OBJECTIVES: dict[str, Callable[[Normalizers], tuple[Tensor, Tensor]]] = {
-    "grpo": _grpo,
-    "dr_grpo": _dr_grpo,
-    "token_mean": _token_mean,
-    "degrpo": _degrpo,
-    "degrpo_token_mean": _degrpo_token_mean,
+    "grpo": grpo,
+    "dr_grpo": dr_grpo,
+    "token_mean": token_mean,
+    "degrpo": degrpo,
+    "degrpo_token_mean": degrpo_token_mean,
 }
 """Name of an objective → rule that returns its (control, response) weights, each (B, 1)."""
 

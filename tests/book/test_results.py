@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from thinkless.book.results import gamma_without_pull, predicted_pull, read_questions, read_records, runs
+from thinkless.book.results import read_questions, read_records, runs
 from thinkless.errors import StageError
 from thinkless.evaluation import calibration, routers
+from thinkless.evaluation.prediction import gamma_without_pull, predicted_pull
 from thinkless.objectives import token_advantages
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.provenance import RESULTS

@@ -26,7 +26,7 @@ class Mode(Enum):
 
     @property
     def label(self) -> str:
-        """The bare word, for tables and file names: ``"think"`` or ``"short"``."""
+        """The bare word ``"think"`` or ``"short"``, for tables and file names."""
         return self.value.strip("<>")
 
 

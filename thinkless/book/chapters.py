@@ -8,6 +8,7 @@ with different parameters from each other, then calls Jupyter Book with warnings
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from thinkless.book.checks import MISSED
 from thinkless.errors import UserError
 from thinkless.files import digest, digest_file
 from thinkless.runs.profiles import load_profile
-from thinkless.runs.provenance import RESULTS
+from thinkless.runs.provenance import RESULTS, SOURCES
 
 STAMP = "thinkless"
 """Key of an executed notebook's metadata that says what it was made from."""
@@ -53,7 +54,7 @@ def chapters(root: Path) -> list[Path]:
     """
     toc = root / "_toc.yml"
     if not toc.exists():
-        raise BookError(f"no _toc.yml in {root}: run this in the book's folder or pass --root")
+        raise BookError(f"no _toc.yml in {root}: run this in the book's folder or in an empty one")
     parts = yaml.safe_load(toc.read_text(encoding="utf-8"))["parts"]
     files = [chapter["file"] for part in parts for chapter in part["chapters"]]
     notebooks = [root / "notebooks" / f"{Path(f).name}.ipynb" for f in files if "executed/" in f]
@@ -61,6 +62,14 @@ def chapters(root: Path) -> list[Path]:
         if not notebook.exists():
             raise BookError(f"_toc.yml names {notebook.stem}, but {notebook} does not exist")
     return notebooks
+
+
+def copy_sources(root: Path):
+    """Begin a book in an empty folder: its pages and notebooks, from where they are kept."""
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(SOURCES / name, root / name)
+    shutil.copytree(SOURCES / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(SOURCES / "book", root / "book", ignore=shutil.ignore_patterns("executed", "__pycache__"))
 
 
 def executed(notebook: Path) -> Path:
@@ -206,6 +215,8 @@ def run(root: Path, options: Mapping[str, Any], only: str | None = None, *, time
     """Execute the chapters that are not up to date, printing one line for each."""
     os.environ.update(QUIET)
     load_profile(options["profile"], options["overrides"])
+    if root.is_dir() and not any(root.iterdir()):
+        copy_sources(root)
     notebooks = chapters(root)
     chosen = [notebook for notebook in notebooks if only is None or notebook.stem.startswith(only)]
     if not chosen:

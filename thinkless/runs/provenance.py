@@ -1,4 +1,4 @@
-"""Where and with what a stage ran, for its manifest; and where the records of long runs are."""
+"""Where and with what a stage ran, for its manifest; and where the book's sources and records are."""
 
 import os
 import platform
@@ -9,7 +9,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parents[2] / "results"
+
+
+def _sources() -> Path:
+    """The folder of the book's sources: the checkout, or where a wheel has put them."""
+    checkout = Path(__file__).parents[2]
+    if (checkout / "_toc.yml").exists():
+        return checkout
+    files = metadata.files("thinkless") or []
+    return next((Path(str(file.locate())).parent for file in files if file.name == "_toc.yml"), checkout)
+
+
+SOURCES = _sources()
+"""Where `_toc.yml`, `_config.yml`, `book/`, `notebooks/` and `results/` are."""
+RESULTS = SOURCES / "results"
 """Records that are kept with the code: what long runs have found, here or on other machines."""
 RECORDED_PACKAGES = ("torch", "transformers", "trl", "datasets", "accelerate", "numpy")
 

@@ -7,6 +7,8 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,27 @@ def test_an_upward_import_is_found(tmp_path):
         "modes imports pipeline",
     ]
     assert circles(tmp_path) == ["problems.chain", "problems.files"]
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
+    """In pyproject.toml by the name of the distribution; jupyter and vllm are run as programs, too."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = project["optional-dependencies"].values()
+    declared = project_names([*project["dependencies"], *(name for names in optional for name in names)])
+    roots = {name.partition(".")[0] for path in modules(PACKAGE).values() for name in imports(path)}
+    foreign = roots - set(sys.stdlib_module_names) - {"thinkless"}
+    distributions = metadata.packages_distributions()
+    used = {distributions.get(name, [name])[0] for name in foreign}
+
+    def canonical(names):
+        return {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+
+    assert canonical(used) <= canonical(declared)
+    assert canonical(project_names(project["dependencies"])) <= canonical(used)
+
+
+def project_names(requirements):
+    return {re.match(r"[\w.-]+", name)[0] for name in requirements}
 
 
 @pytest.mark.parametrize("module", KNOWS_NOTHING_OF)

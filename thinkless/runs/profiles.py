@@ -7,7 +7,7 @@ names the nearest one that does.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,13 +36,11 @@ def load_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profi
 
     Raises ProfileError, in one line, for an unknown profile, unknown key or impossible value.
     """
-    values = _read(name)
-    for dotted, value in _flatten(overrides or {}):
-        _set(values, dotted, value, name)
+    values = _merged(_read(name), _nested(overrides or {}, name))
     try:
         return Profile.model_validate(values)
     except ValidationError as error:
-        raise ProfileError(_one_line(error, name)) from None
+        raise ProfileError(_one_line(error, values, name)) from None
 
 
 def _read(name: str, children: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -61,54 +59,52 @@ def _read(name: str, children: tuple[str, ...] = ()) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ProfileError(f"profile {path}: expected a mapping of sections, got {type(values).__name__}")
     values.setdefault("name", path.stem)
+    values = _nested(values, name)
     if "extends" in values:
-        parent = _read(values.pop("extends"), (*children, name))
-        for dotted, value in _flatten(values):
-            _set(parent, dotted, value, name)
-        return parent
+        return _merged(_read(values.pop("extends"), (*children, name)), values)
     return values
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _nested(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Sections within sections, of which some may be written as dotted keys."""
     if not isinstance(values, Mapping):
         raise ProfileError(f"overrides must be a mapping such as {{'rl.alpha': 0.5}}, got {values!r}")
-    flat: list[tuple[str, Any]] = []
-    for key, value in sorted(values.items(), key=lambda item: item[0] != "kind"):  # see _set
-        dotted = f"{prefix}{key}"
-        flat += _flatten(value, f"{dotted}.") if isinstance(value, Mapping) else [(dotted, value)]
-    return flat
+    result: dict[str, Any] = {}
+    for dotted, value in values.items():
+        *sections, last = str(dotted).split(".")
+        target = result
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise ProfileError(
+                    f"profile {name!r}: {section} is {target!r}, expected a mapping of settings"
+                )
+        inside = target.get(last)
+        if isinstance(value, Mapping):
+            nested = _nested(value, name)
+            target[last] = _merged(inside, nested) if isinstance(inside, dict) else nested
+        else:
+            target[last] = value
+    return result
 
 
-def _set(values: dict[str, Any], dotted: str, value: Any, name: str):
-    *sections, last = dotted.split(".")
-    known: list[type[Section]] = [Profile]
-    target = values
-    for section in sections:
-        known = [member for kind in known for member in _kinds(kind, section)]
-        if not known:
-            raise ProfileError(f"profile {name!r} has no section {section!r}{_nearest(dotted, known_keys())}")
-        target = target.setdefault(section, {})
-        if not isinstance(target, dict):
-            raise ProfileError(f"profile {name!r}: {section} is {target!r}, expected a mapping of settings")
-    if not any(last in kind.model_fields for kind in known):
-        raise ProfileError(f"profile {name!r} has no setting {dotted!r}{_nearest(dotted, known_keys())}")
-    if last == "kind" and target.get("kind") != value:  # another kind of section starts from nothing
-        target.clear()
-    target[last] = value
-
-
-def _kinds(section: type[Section], field: str) -> list[type[Section]]:
-    """The kinds of section that a field may hold; none if it holds a plain value or does not exist."""
-    info = section.model_fields.get(field)
-    members = [] if info is None else [info.annotation, *get_args(info.annotation)]
-    return [member for member in members if isinstance(member, type) and issubclass(member, Section)]
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`changes` over `values`; another kind of section starts from nothing."""
+    result = dict(values)
+    if changes.get("kind", result.get("kind")) != result.get("kind"):
+        result.clear()
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = _merged(old if isinstance(old, dict) else {}, value) if isinstance(value, dict) else value
+    return result
 
 
 def known_keys(section: type[Section] = Profile, prefix: str = "") -> list[str]:
     """Every setting as a dotted key, such as ``rl.alpha``, of all kinds of section."""
     keys: dict[str, None] = {}
-    for name in section.model_fields:
-        kinds = _kinds(section, name)
+    for name, field in section.model_fields.items():
+        members = [field.annotation, *get_args(field.annotation)]
+        kinds = [member for member in members if isinstance(member, type) and issubclass(member, Section)]
         for kind in kinds:
             keys |= dict.fromkeys(known_keys(kind, f"{prefix}{name}."))
         if not kinds:
@@ -127,30 +123,27 @@ def _nearest(given: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
 
 
-def _one_line(error: ValidationError, name: str) -> str:
+def _one_line(error: ValidationError, values: Mapping[str, Any], name: str) -> str:
     problems = []
     for item in error.errors():
-        where = ".".join(str(part) for part in _without_kinds(item["loc"]))
-        text = item["msg"].removeprefix("Value error, ")
-        given = "" if item["type"] in ("value_error", "missing") else f", got {item['input']!r}"
-        nearest = _nearest(where, known_keys()) if item["type"] == "extra_forbidden" else ""
-        problems.append(f"{where}: {text}{given}{nearest}")
-    return f"profile {name!r}: " + "; ".join(problems)
-
-
-def _without_kinds(location: tuple[str | int, ...]) -> list[str | int]:
-    """Where a mistake is, as the profile writes it: pydantic names the kind of a section as well."""
-    parts: list[str | int] = []
-    known: list[type[Section]] = [Profile]
-    for part in location:
-        chosen = [
-            kind
-            for kind in known
-            if get_args(getattr(kind.model_fields.get("kind"), "annotation", None)) == (part,)
-        ]
-        if chosen:
-            known = chosen
+        where = ".".join(_written(item["loc"], values))
+        if item["type"] == "extra_forbidden" and where in known_keys():
+            problems.append(f"{where}: a setting of another kind of {where.rpartition('.')[0]}")
             continue
-        parts.append(part)
-        known = [member for kind in known for member in _kinds(kind, str(part))]
-    return parts
+        if item["type"] == "extra_forbidden":
+            what = "section" if isinstance(item["input"], dict) else "setting"
+            problems.append(f"has no {what} {where!r}{_nearest(where, known_keys())}")
+            continue
+        given = "" if item["type"] in ("value_error", "missing") else f", got {item['input']!r}"
+        problems.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{given}")
+    between = " " if problems[0].startswith("has no ") else ": "
+    return f"profile {name!r}{between}" + "; ".join(problems)
+
+
+def _written(location: tuple[str | int, ...], values: Any) -> Iterator[str]:
+    """Where a mistake is, as the profile writes it: pydantic names the kind of a section as well."""
+    for part in location:
+        if isinstance(values, Mapping) and part not in values and part == values.get("kind"):
+            continue
+        yield str(part)
+        values = values.get(part) if isinstance(values, Mapping) else None

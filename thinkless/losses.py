@@ -12,15 +12,15 @@ from torch import Tensor
 
 def clipped_surrogate(logps: Tensor, old_logps: Tensor, advantages: Tensor, epsilon: float = 0.2) -> Tensor:
     """Eq. 2, one value per token: min(ratio A, clip(ratio, 1-eps, 1+eps) A); `advantages` (B,)."""
-    ratio = torch.exp(logps - old_logps)
+    ratio = torch.exp(logps - old_logps)  # (B, T), 1 at the first update
     clipped = ratio.clamp(1 - epsilon, 1 + epsilon)
-    advantages = advantages.unsqueeze(1)
+    advantages = advantages.unsqueeze(1)  # (B, 1): the same for every token of a completion
     return torch.minimum(ratio * advantages, clipped * advantages)
 
 
 def kl_to_reference(logps: Tensor, ref_logps: Tensor) -> Tensor:
     """The low-variance estimate of KL(policy || reference) per token, never negative."""
-    log_ratio = ref_logps - logps
+    log_ratio = ref_logps - logps  # (B, T)
     return torch.exp(log_ratio) - log_ratio - 1
 
 
@@ -78,7 +78,7 @@ def degrpo_loss(
     """
     mask = mask.to(logps.dtype)
     surrogate = clipped_surrogate(logps, old_logps, advantages, epsilon)
-    control = surrogate[:, 0] * mask[:, 0]
+    control = surrogate[:, 0] * mask[:, 0]  # (B,): one token, so its mean is itself
     response = sequence_mean(surrogate[:, 1:], mask[:, 1:])
     objective = alpha * control + response - _kl_term(logps, mask, ref_logps, beta)
     return -objective.mean()

@@ -35,6 +35,7 @@ PROBE = "What is 3+5*2 - 7?\n\nIt's 9; so x = {4, 5}."
 def build_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
     """A tokenizer with one token per entry of `vocabulary`; longer entries win over their characters."""
     ids = {token: index for index, token in enumerate([PAD, EOS, UNKNOWN, *vocabulary])}
+    # one id per entry; text is split into <tags> and single characters before it is looked up
     backend = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"</?\w+>|."), behavior="isolated")
     backend.decoder = decoders.Fuse()
@@ -74,7 +75,7 @@ def build_model(
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been drawn
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         if rounding_seed:

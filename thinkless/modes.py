@@ -108,6 +108,7 @@ def fill_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens
     thinks = Mode.THINK.value not in tokens
     likely = control_id(Mode.THINK, tokenizer) if thinks else _first_token(model, tokenizer)
     inputs, outputs = (e.weight.data for e in (model.get_input_embeddings(), model.get_output_embeddings()))
+    # (V, H) each; where they are tied, the second pair of lines overwrites the first
     inputs[ids] = inputs[base].mean(dim=0)
     outputs[ids] = outputs[base].mean(dim=0)
     modes = [control_id(mode, tokenizer) for mode in Mode if mode.value in tokens]
@@ -121,5 +122,5 @@ def _first_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
         return None
     question = [{"role": "user", "content": "What is 17 + 25?"}]
     batch = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
-    logits = model(batch["input_ids"].to(model.device)).logits[0, -1].detach()
+    logits = model(batch["input_ids"].to(model.device)).logits[0, -1].detach()  # (V,)
     return int(logits[: tokenizer.vocab_size].argmax())

@@ -81,7 +81,7 @@ def group_advantages(rewards: Tensor, group_size: int, scale: str = "none") -> T
     """
     if group_size < 1 or rewards.numel() % group_size:
         raise ValueError(f"{rewards.numel()} rewards do not split into groups of {group_size}")
-    groups = rewards.view(-1, group_size)
+    groups = rewards.view(-1, group_size)  # (B / group_size, group_size)
     centred = groups - groups.mean(dim=1, keepdim=True)
     if scale == "group":
         centred = centred / (groups.std(dim=1, keepdim=True, unbiased=group_size > 1) + 1e-4)
@@ -114,14 +114,15 @@ def token_advantages(
     if objective not in OBJECTIVES:
         raise ValueError(f"objective={objective!r}: expected one of {', '.join(OBJECTIVES)}")
     mask = mask.to(advantages.dtype)
-    lengths = mask.sum(dim=1, keepdim=True)
+    lengths = mask.sum(dim=1, keepdim=True)  # (B, 1)
     if mean_length is None:
         mean_length = lengths.sum() / (lengths > 0).sum().clamp(min=1)
     if max_length is None:
         max_length = mask.shape[1]
     control, response = OBJECTIVES[objective](Normalizers(lengths, alpha, mean_length, max_length))
+    # one weight for position 0, the other for all later ones: (B, 1) and (B, T - 1) make (B, T)
     weights = torch.cat([control, response.expand(-1, mask.shape[1] - 1)], dim=1)
-    return advantages.unsqueeze(1) * weights * mask
+    return advantages.unsqueeze(1) * weights * mask  # no advantage on padding
 
 
 def control_share(token_advantages: Tensor, mask: Tensor) -> Tensor:
@@ -130,6 +131,7 @@ def control_share(token_advantages: Tensor, mask: Tensor) -> Tensor:
     Inputs (B, T); returns a scalar in [0, 1], and 0 where every advantage is zero.
     """
     mask = mask.to(token_advantages.dtype)
+    # what each token weighs in the per-sequence mean, (B, T)
     weighted = token_advantages.abs() * mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
     return weighted[:, 0].sum() / weighted.sum().clamp(min=torch.finfo(weighted.dtype).tiny)
 
@@ -145,6 +147,7 @@ def expected_mode_gradient(
     sign is the decision rule's whatever the weights, so only the average over questions can flip.
     Assumes one length per mode and question, and groups large enough that their mean is exact.
     """
+    # expected rewards: (1 - gamma) q - (1 - q) and q - (1 - q), for accuracy q
     reward_think = accuracy[0] * (2 - gamma) - 1
     reward_short = accuracy[1] * 2 - 1
     pull = (1 - p_think) * weight[0] + p_think * weight[1]

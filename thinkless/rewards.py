@@ -104,6 +104,6 @@ class ModeReward:
             for group in ["", *in_level, *([f"/{mode.label}"] if mode else [])]:
                 log(f"correct{group}", float(bool(verdict.correct)))
                 log(f"length{group}", float(completion.tokens))
-            for name in FAULTS:
+            for name in FAULTS:  # each for every completion, so that its mean is a share
                 log(f"fault/{name}", float(verdict.fault == name))
         return rewards

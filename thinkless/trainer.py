@@ -77,7 +77,8 @@ class DeGRPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs):
         output = super()._generate_and_score_completions(inputs)
-        live = (output["completion_mask"].sum(dim=1) > 0).sum()
+        # The objectives divide by counts of the whole step; here alone all its completions are together.
+        live = (output["completion_mask"].sum(dim=1) > 0).sum()  # this rank's, of (B, T)
         sequences = self.accelerator.gather(live).sum()
         # 0-d tensors pass through TRL's shuffle and split untouched (trl/trainer/utils.py, split_tensor_dict)
         output["mean_length"] = output["num_items_in_batch"] / sequences.clamp(min=1)
@@ -90,11 +91,12 @@ class DeGRPOTrainer(GRPOTrainer):
 
         Equal rewards have equal advantages, though not exactly 0: their mean is rounded.
         """
-        advantages = self.accelerator.gather(output["advantages"]).view(-1, self.num_generations)
+        advantages = self.accelerator.gather(output["advantages"]).view(-1, self.num_generations)  # (G, n)
         lengths = self.accelerator.gather(output["completion_mask"].sum(dim=1))
-        differ = advantages.amax(dim=1) > advantages.amin(dim=1)
+        differ = advantages.amax(dim=1) > advantages.amin(dim=1)  # (G,)
         if differ.any():
             kept = lengths[differ.repeat_interleave(self.num_generations)]
+            # the others add nothing to the sum, so the mean over all becomes the mean over these
             output["advantages"] = output["advantages"] / differ.float().mean()
             output["mean_length"] = kept.sum() / (kept > 0).sum().clamp(min=1)
 
@@ -112,12 +114,13 @@ class DeGRPOTrainer(GRPOTrainer):
             answers, _ = super()._generate_single_turn(
                 [prompt_ids[row] for row in rows], images, multimodal_fields, num_generations, *args, **kwargs
             )
-            for row, answer in zip(rows, answers, strict=True):
+            for row, answer in zip(rows, answers, strict=True):  # each back to its place
                 completions[row] = answer
         return completions, None
 
     def _compute_loss(self, model, inputs):
-        mask = inputs["completion_mask"]
+        mask = inputs["completion_mask"]  # (B, T), 1 on completion tokens; position 0 is the control token
+        # (B,) -> (B, T): this line is the method; the loss below stays TRL's
         advantages = token_advantages(
             inputs["advantages"],
             mask,
@@ -146,19 +149,20 @@ class DeGRPOTrainer(GRPOTrainer):
                 model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
             )
         prompt_length = input_ids.shape[1] - logits_to_keep
-        lengths = attention_mask[:, prompt_length:].sum(dim=1)
+        lengths = attention_mask[:, prompt_length:].sum(dim=1)  # (B,)
         order = torch.argsort(lengths, stable=True)
         logps, entropies = [], []
         for rows in torch.tensor_split(order, min(self.args.length_buckets, len(order))):
+            # prompts are padded on the left and completions on the right: keep the columns in between
             longest_prompt = int(attention_mask[rows, :prompt_length].sum(dim=1).max())
             keep = max(int(lengths[rows].max()), 1)
             columns = slice(prompt_length - longest_prompt, prompt_length + keep)
             part_logps, part_entropies, _ = super()._get_per_token_logps_and_entropies(
                 model, input_ids[rows, columns], attention_mask[rows, columns], keep, batch_size, **kwargs
             )
-            padding = (0, logits_to_keep - keep)
+            padding = (0, logits_to_keep - keep)  # back to the width that TRL expects
             logps.append(F.pad(part_logps, padding))
             if part_entropies is not None:
                 entropies.append(F.pad(part_entropies, padding))
-        back = torch.argsort(order)
+        back = torch.argsort(order)  # undoes the sort
         return torch.cat(logps)[back], torch.cat(entropies)[back] if entropies else None, None

@@ -54,9 +54,9 @@ def in_batches_of_similar_length(
     window, rng, order = 50 * batch_size, np.random.default_rng(seed), []
     for start in range(0, len(rows), window):
         stop = min(start + window, len(rows))
-        indices = start + np.argsort(lengths[start:stop], kind="stable")
+        indices = start + np.argsort(lengths[start:stop], kind="stable")  # by length, within the window
         batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-        rng.shuffle(full := batches[: len(indices) // batch_size])
+        rng.shuffle(full := batches[: len(indices) // batch_size])  # a last, smaller batch stays last
         order += [int(i) for batch in [*full, *batches[len(full) :]] for i in batch]
     return rows.select(order)
 
@@ -165,7 +165,7 @@ def rl_config(
 ) -> DeGRPOConfig:
     """TRL's configuration of an RL run, for each of `launch.processes` processes."""
     completions = settings.prompts_per_step * settings.group_size
-    rollout = completions // settings.micro_batch // launch.processes
+    rollout = completions // settings.micro_batch // launch.processes  # micro-batches of one process
     vllm: dict[str, Any] = {"use_vllm": False}
     if settings.engine != "transformers":
         vllm = {

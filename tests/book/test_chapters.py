@@ -151,9 +151,10 @@ def test_a_chapter_without_a_parameter_is_refused(root, capfd):
 
 
 def test_a_folder_that_is_no_book_is_named(tmp_path, capfd):
-    shutil.rmtree(tmp_path / "book", ignore_errors=True)
+    (tmp_path / "mine.txt").touch()
     assert run(tmp_path) == 1
     assert "no _toc.yml" in error_line(capfd)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_broken_check_is_one_line_that_says_what_where_and_how_far(root, capfd):

@@ -297,7 +297,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _kind(task: Task) -> str:
-    """What a task is like, for a guess of its time: RL runs take alike, and so do evaluations."""
+    """The group of tasks that take about as long, for the time estimate."""
     return task.stage.partition("-")[0] + ("-x" if "-x" in task.variant else "")
 
 
@@ -322,25 +322,30 @@ def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
     order = {task: number for number, task in enumerate(grid.plan.tasks())}
     before = {_place(row): row for row in (read_records(folder) if (folder / RECORDS).exists() else [])}
     fresh = {_place(row): row for row in grid.rows()}
-    again = [place for place in fresh if place in before]
-    same = [place for place in again if _result(fresh[place]) == _result(before[place])]
-    rows = {place: row for place, row in {**before, **fresh}.items() if place in order}
-    text = "".join(json.dumps(rows[place]) + "\n" for place in sorted(rows, key=order.__getitem__))
-    write_text(folder / RECORDS, text)
+    rows = {task: row for task, row in {**before, **fresh}.items() if task in order}
+    _write_rows(folder / RECORDS, [rows[task] for task in sorted(rows, key=order.__getitem__)])
     if grid.plan.expectations:
         pipelines = [*read_expectations(folder), *grid.pipelines()]
         by_place = {(row["variant"], row["pipeline_seed"]): row for row in pipelines}
-        write_text(folder / EXPECTATIONS, "".join(json.dumps(row) + "\n" for row in by_place.values()))
+        _write_rows(folder / EXPECTATIONS, by_place.values())
     if len(questions := grid.questions()):
-        if (folder / QUESTIONS).exists():
-            known = pd.read_csv(folder / QUESTIONS, dtype={"prompt": str})
-            place = ["pipeline_seed", "stage"]
-            fresh_places = set(questions[place].itertuples(index=False, name=None))
-            kept = [row not in fresh_places for row in known[place].itertuples(index=False, name=None)]
-            questions = pd.concat([known[kept], questions]).sort_values([*place, "question"])
-        text = questions.to_csv(index=False, lineterminator="\n", float_format="%.9g")
-        write_text(folder / QUESTIONS, text)
-    return len(same), [str(place) for place in again if place not in same]
+        _write_questions(folder / QUESTIONS, questions)
+    changed = [str(task) for task in fresh.keys() & before if _result(fresh[task]) != _result(before[task])]
+    return len(fresh.keys() & before) - len(changed), sorted(changed)
+
+
+def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]):
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _write_questions(path: Path, questions: pd.DataFrame):
+    """Write the table of questions; those of runs that were not looked at stay as they are."""
+    place = ["pipeline_seed", "stage"]
+    if path.exists():
+        known = pd.read_csv(path, dtype={"prompt": str}).set_index(place)
+        kept = known[~known.index.isin(questions.set_index(place).index)].reset_index()
+        questions = pd.concat([kept, questions]).sort_values([*place, "question"])
+    write_text(path, questions.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
 
 def _place(row: Mapping[str, Any]) -> Task:

@@ -78,13 +78,16 @@ def dial_figure(
         row=2,
         col=1,
     )
+    moving = [
+        place for place, trace in enumerate(figure.data) if trace.name == "slider" or trace.type == "bar"
+    ]
     steps = []
     for bias in at.index:
         moved = {
             "x": [[at.loc[bias, "tokens"]], labels],
             "y": [[at.loc[bias, "accuracy"]], list(rates.loc[bias])],
         }
-        steps.append({"method": "restyle", "label": f"{bias:g}", "args": [moved, [4, 5]]})
+        steps.append({"method": "restyle", "label": f"{bias:g}", "args": [moved, moving]})
     slider = {"active": zero, "steps": steps, "currentvalue": {"prefix": "bias, nats: "}, "pad": {"t": 45}}
     figure.update_xaxes(title_text="tokens per answer", row=1, col=1)
     figure.update_yaxes(title_text="accuracy", row=1, col=1)

@@ -55,19 +55,6 @@ class Report:
         """`by("level")`."""
         return self.by("level")
 
-    def by_benchmark(self) -> pd.DataFrame:
-        """What the paper's Table 1 has for each benchmark: pass@1, tokens and think rate of the free answers.
-
-        The released code counts the tokens of prompt and answer, as `tokens with prompt` does; `tokens`
-        are the answer's alone. Questions need the columns `source` and `prompt_tokens`.
-        """
-        free = self.setting("free")
-        free = free.assign(thinks=free["mode"] == "think", total=free["tokens"] + free["prompt_tokens"])
-        table = free.groupby("source", sort=False)[["correct", "tokens", "total", "thinks"]].mean()
-        table.columns = ["pass@1", "tokens", "tokens with prompt", "think rate"]
-        table.insert(0, "questions", free.groupby("source", sort=False)["question"].nunique())
-        return table
-
     def by_mode(self) -> pd.DataFrame:
         """Share, accuracy and mean tokens of the answers by the mode that the model chose."""
         free = self.setting("free")
@@ -99,7 +86,7 @@ class Report:
         question's own forced answers: an upper bound that luck helps, since it picks after the fact.
         """
         short, think = (self.setting(mode).reset_index(drop=True) for mode in ("short", "think"))
-        gain = think["reward"] - short["reward"]
+        gain = think["reward"] - short["reward"]  # row by row: the same question in both modes
         choices = {
             "always short": np.zeros(len(short), dtype=bool),
             "always think": np.ones(len(short), dtype=bool),
@@ -109,6 +96,7 @@ class Report:
         free = self.setting("free")
         rows = {"model": _summary((free["mode"] == "think").to_numpy(), free)}
         for name, thinks in choices.items():
+            # a router made of forced answers: the long one where it thinks, else the short one
             rows[name] = _summary(thinks, short.where(pd.Series(~thinks), think))
         return pd.DataFrame(rows).T
 
@@ -122,15 +110,16 @@ class Report:
         """The figures that a manifest keeps, plain numbers only."""
         routers, levels = self.routers(), self.by_level()
         free = self.setting("free")
+        by_level = {
+            f"{name}_{mode}_by_level": levels[f"{column} ({mode})"]
+            for name, column in (("accuracy", "correct"), ("tokens", "tokens"))
+            for mode in ("short", "think")
+        } | {"think_rate_by_level": levels["think rate"]}
         return {
+            **{name: {str(k): float(v) for k, v in values.items()} for name, values in by_level.items()},
             "questions": int(free["question"].nunique()),
             "think_rate": float(routers.loc["model", "think rate"]),
-            "think_rate_by_level": {str(k): float(v) for k, v in levels["think rate"].items()},
             "accuracy": float(routers.loc["model", "accuracy"]),
-            "accuracy_short_by_level": {str(k): float(v) for k, v in levels["correct (short)"].items()},
-            "accuracy_think_by_level": {str(k): float(v) for k, v in levels["correct (think)"].items()},
-            "tokens_short_by_level": {str(k): float(v) for k, v in levels["tokens (short)"].items()},
-            "tokens_think_by_level": {str(k): float(v) for k, v in levels["tokens (think)"].items()},
             "accuracy_always_think": float(routers.loc["always think", "accuracy"]),
             "accuracy_always_short": float(routers.loc["always short", "accuracy"]),
             "tokens": float(routers.loc["model", "tokens"]),

@@ -9,8 +9,8 @@ empty without a tokenizer, `reported_tokens` is the count, and `think_probabilit
 import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -43,6 +43,29 @@ class _Reply:
         both = None if self.ids is None or more.ids is None else self.ids + more.ids
         tokens = None if self.tokens is None or more.tokens is None else self.tokens + more.tokens
         return replace(more, text=self.text + more.text, ids=both, tokens=tokens)
+
+
+@dataclass
+class _Pending:
+    """The requests for one prompt that are under way."""
+
+    index: int
+    draws: list[Future] = field(default_factory=list)
+    measure: Future | None = None
+    """Measures P(think), where the server can say it."""
+
+    @property
+    def jobs(self) -> list[Future]:
+        return [*self.draws, *([self.measure] if self.measure else [])]
+
+    @property
+    def answered(self) -> bool:
+        """Whether every request has its answer."""
+        return all(job.done() and not job.cancelled() and not job.exception() for job in self.jobs)
+
+    def completions(self) -> list[Completion]:
+        probability = self.measure.result() if self.measure else math.nan
+        return [replace(draw.result(), think_probability=probability) for draw in self.draws]
 
 
 class ServerGenerator:
@@ -117,34 +140,31 @@ class ServerGenerator:
         known = self.tokenizer is not None and has_modes(self.tokenizer)
         measures = known and self.extensions and not self.chat
         pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix="completion")
-        jobs: dict[Future, tuple[int, int]] = {}
+        pending: dict[Future, _Pending] = {}
         failures: list[tuple[int, OpenAIError]] = []
         try:
             for index, seeds in enumerate(request_seeds(prompts, draws, sampling.seed)):
-                if measures:
-                    jobs[pool.submit(self._think_probability, prompts[index])] = index, -1
-                for draw, seed in enumerate(seeds):
-                    jobs[pool.submit(self._answer, prompts[index], sampling, seed)] = index, draw
-            parts: dict[int, dict[int, Any]] = {}
-            for job in as_completed(jobs):
-                index, draw = jobs.pop(job)
-                try:
-                    part = parts.setdefault(index, {} if measures else {-1: math.nan})
-                    part[draw] = job.result()
-                except CancelledError:
+                prompt, asked = prompts[index], _Pending(index)
+                # one request per draw, so that each has its own seed, and one more that measures P(think)
+                asked.draws = [pool.submit(self._answer, prompt, sampling, seed) for seed in seeds]
+                asked.measure = pool.submit(self._think_probability, prompt) if measures else None
+                pending |= dict.fromkeys(asked.jobs, asked)
+            for job in as_completed(pending):
+                asked = pending.pop(job)  # what has been handed out is not kept
+                if job.cancelled():
                     continue
-                except OpenAIError as error:
-                    failures.append((index, error))
-                    for other in jobs:
+                if error := job.exception():
+                    if not isinstance(error, OpenAIError):
+                        raise error
+                    failures.append((asked.index, error))
+                    for other in pending:  # nothing new is asked; what is in flight still arrives
                         other.cancel()
-                    continue
-                if len(part) == draws + 1:
-                    del parts[index]
-                    drawn = [replace(part[draw], think_probability=part[-1]) for draw in range(draws)]
-                    yield index, drawn * (sampling.n // draws)
+                elif asked.answered:
+                    yield asked.index, asked.completions() * (sampling.n // draws)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        for index, cause in failures:
+        if failures:
+            index, cause = failures[0]
             raise RuntimeError(self._explain(index, cause)) from cause
 
     def _answer(self, prompt: str, sampling: Sampling, seed: int) -> Completion:

@@ -36,7 +36,7 @@ class TransformersGenerator:
         """See `Generator.generate`. Prompts of similar length share a batch."""
         sampling = Sampling(**settings)
         rows = [row for row in range(len(prompts)) for _ in range(sampling.n)]
-        rows.sort(key=lambda row: len(prompts[row]))
+        rows.sort(key=lambda row: len(prompts[row]))  # a batch is as slow as its longest prompt
         answers: list[list[Completion]] = [[] for _ in prompts]
         with torch.random.fork_rng(), torch.inference_mode():
             torch.manual_seed(sampling.seed)
@@ -52,9 +52,11 @@ class TransformersGenerator:
 
     def _complete(self, prompts: list[str], sampling: Sampling) -> list[Completion]:
         encoded = self.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+        # (B, P) both: P the longest prompt, shorter ones padded on the left so that all end together
         ids, attention = encoded.input_ids.to(self.model.device), encoded.attention_mask.to(self.model.device)
         known = has_modes(self.tokenizer)
         probabilities = self._think_probabilities(ids, attention) if known else [math.nan] * len(prompts)
+        # The mode is decided at the first new position: forced, tilted, or left to the model.
         processors = LogitsProcessorList()
         if sampling.mode is not None:
             processors.append(_FirstToken(ids.shape[1], only=control_id(sampling.mode, self.tokenizer)))
@@ -82,10 +84,11 @@ class TransformersGenerator:
             streamer=self.streamer,
             **draw,
         )
-        new_ids = output[:, ids.shape[1] :].tolist()
+        new_ids = output[:, ids.shape[1] :].tolist()  # (B, P + T) -> T new ids a row
         return [completion_of(row, self.tokenizer, p) for row, p in zip(new_ids, probabilities, strict=True)]
 
     def _think_probabilities(self, ids: torch.Tensor, attention: torch.Tensor) -> list[float]:
+        # (B, V): the last position only, where the control token belongs; float32, or small shares round to 0
         logits = self.model(input_ids=ids, attention_mask=attention, logits_to_keep=1).logits[:, -1].float()
         pair = logits[:, [control_id(Mode.THINK, self.tokenizer), control_id(Mode.SHORT, self.tokenizer)]]
         return pair.softmax(dim=1)[:, 0].tolist()

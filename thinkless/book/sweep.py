@@ -100,7 +100,7 @@ class Plan:
 
 def read_plan(name: str | Path = "evidence") -> Plan:
     """The plan of the package that has this name, or of a YAML file. Raises StageError if it is none."""
-    own = Path(__file__).with_name(f"{name}.yaml")
+    own = Path(__file__).parent / f"{name}.yaml"
     path = own if own.exists() else Path(name)
     try:
         plan = Plan(**yaml.safe_load(path.read_text(encoding="utf-8")), name=str(name))

@@ -19,7 +19,7 @@ END_OF_THINKING = "</think>"
 
 
 class Mode(Enum):
-    """How a question is answered; the value is the control token's text."""
+    """The way a question is answered; the value is the control token's text."""
 
     THINK = "<think>"
     SHORT = "<short>"

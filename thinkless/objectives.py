@@ -21,7 +21,7 @@ from torch import Tensor
 
 
 class Normalizers(NamedTuple):
-    """What a rule may divide by. Counts are over the whole optimiser step, never a micro-batch."""
+    """The numbers that a rule may divide by, counted over the whole optimiser step, never a micro-batch."""
 
     lengths: Tensor
     """(B, 1) float, tokens of each sequence."""

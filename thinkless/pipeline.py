@@ -232,7 +232,7 @@ def stages(profile: Profile) -> dict[str, Stage]:
 
 
 def _settings(kind: StageKind) -> Callable[[Profile], dict[str, Any]]:
-    """What results of this kind of stage depend on, as the settings are marked."""
+    """Pick the settings that results of this kind of stage depend on, as they are marked."""
     return lambda profile: profile.settings_for(kind)
 
 

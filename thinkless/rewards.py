@@ -34,7 +34,7 @@ def reward(mode: Mode | None, correct: bool, gamma: float) -> float:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is decided about one completion, for its reward, its evaluation and its use as training data."""
+    """The decision about one completion, for its reward, its evaluation and its use as training data."""
 
     mode: Mode | None
     fault: str | None

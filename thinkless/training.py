@@ -120,7 +120,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> dict[str, Any]:
-    """What all three trainings pass to Transformers' Trainer."""
+    """The arguments that all three trainings pass to Transformers' Trainer."""
     gpu = torch.cuda.is_available()
     minimum = {"min_lr": settings.min_learning_rate} if settings.schedule == "cosine_with_min_lr" else {}
     return {
@@ -206,7 +206,7 @@ def rl_config(
 def _finish(trainer: Trainer, folder: Path) -> list[dict]:
     """Train, from the last checkpoint if there is one; save `model/`; return the metrics rows.
 
-    A kill can come after `model/` was saved, complete as ever: then there is nothing left to train.
+    If `model/` exists, training had finished before the kill.
     """
     [saved] = broadcast_object_list([(folder / "model").exists()])  # what the first rank sees holds for all
     if not saved:

@@ -73,7 +73,7 @@ def copy_sources(root: Path):
 
 
 def executed(notebook: Path) -> Path:
-    """Where the executed copy of a notebook lives."""
+    """The path of a notebook's executed copy."""
     return notebook.parent.parent / "book" / "executed" / notebook.name
 
 
@@ -102,7 +102,7 @@ def _parameters(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stamp(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What an executed chapter depends on: its source, package, records, profile and versions."""
+    """Hash everything that an executed chapter depends on: source, package, records, profile, versions."""
     here = Path(__file__)
     package = [path for path in here.parents[1].rglob("*.*") if path.suffix != ".pyc" and path != here]
     return {

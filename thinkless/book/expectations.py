@@ -133,7 +133,7 @@ def spread(name: str, values: np.ndarray, counts: Mapping[str, int]) -> float:
 
 
 def bound(name: str, values: np.ndarray, counts: Mapping[str, int]) -> float:
-    """Where the next run's value lies but for one in `MISSED_ONCE_IN` x the number of statistics.
+    """Bound the next run's value, but for one run in `MISSED_ONCE_IN` x the number of statistics.
 
     The one-sided prediction bound of Student's t for one more value beside `values` (runs,), at least two,
     rounded outwards to three digits.

@@ -217,7 +217,7 @@ class Grid:
         return [task._replace(stage=name) for name in self.runner(task).stages[task.stage].inputs]
 
     def _identity(self, task: Task) -> tuple[str, str]:
-        """What makes two tasks the same computation: their key, and the environment that they run under."""
+        """Key and environment, which are equal for two tasks that are the same computation."""
         return self.runner(task).key(task.stage), digest(self.plan.environments[task.variant])
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -252,7 +252,7 @@ class Grid:
         return _rounded(row)
 
     def _command(self, task: Task) -> str:
-        """What runs this variant and records it again; of a path of this machine only the name."""
+        """The command that runs this variant and records it again, without folders of this machine."""
         name = Path(self.plan.name)
         return f"thinkless sweep --plan {name.name if name.is_absolute() else name} --only '{task.variant}'"
 
@@ -269,7 +269,7 @@ class Grid:
                 yield _rounded({**kept, **pipeline_record(self.runner(tasks[-1]))})
 
     def questions(self) -> pd.DataFrame:
-        """What each mode is worth on each question, of every finished evaluation with repeated answers."""
+        """Tabulate what each mode is worth on each question, for evaluations with repeated answers."""
         tables = []
         for task, runner in self._finished():
             if runner.profile.evaluation.samples > 1:

@@ -43,7 +43,7 @@ class Answer:
     key: str
     question: str
     response: str
-    """What stands after the control token."""
+    """The text after the control token."""
     tokens: int
     """Everything generated, the end token included."""
     finish_reason: str
@@ -165,7 +165,7 @@ def collect(
 
 
 def after_control_token(text: str, mode: Mode) -> str:
-    """What a teacher wrote, less the control token and white space before it, if it wrote one."""
+    """Drop the control token that a teacher wrote, if it did, and the white space before it."""
     opened = text.lstrip()
     return opened.removeprefix(mode.value) if opened.startswith(mode.value) else text
 

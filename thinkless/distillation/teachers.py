@@ -43,7 +43,10 @@ def accuracy_by_cue(base: TransformersGenerator, questions: Dataset, max_tokens:
 
 @contextmanager
 def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teacher]:
-    """The teacher that `settings` describe; `base` is the student's model folder. Leaving ends its engine."""
+    """The teacher that `settings` describe; `base` is the student's model folder.
+
+    Its engine is shut down on exit.
+    """
     match settings:
         case CueTeacher():
             yield Teacher(

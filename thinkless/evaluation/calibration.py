@@ -86,5 +86,5 @@ def no_worse(table: pd.DataFrame, thinks: np.ndarray) -> float:
 
 
 def no_worse_paid(table: pd.DataFrame, thinks: np.ndarray) -> float:
-    """The same by mean reward, in which a worked answer costs gamma."""
+    """Like `no_worse`, with mean reward in place of accuracy: a worked answer costs gamma."""
     return float((thinks * (gain(table) >= 0) + (1 - thinks) * (gain(table) <= 0)).mean())

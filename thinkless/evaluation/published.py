@@ -27,7 +27,7 @@ def table(name: str) -> pd.DataFrame:
 
 
 def by_mode() -> pd.DataFrame:
-    """What the paper's policy did in the modes that it chose, by benchmark (figure 3d)."""
+    """Shares and accuracies of the modes that the paper's policy chose, by benchmark (figure 3d)."""
     columns = ["think share", "right where it thinks", "right where it is short"]
     return pd.DataFrame.from_dict(_figures()["figure_3d"], orient="index", columns=columns)
 

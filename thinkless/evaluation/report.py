@@ -65,7 +65,7 @@ class Report:
         return table
 
     def modes_on(self, questions: Dataset) -> pd.DataFrame:
-        """What the closed form of the mode gradient needs to know about RL on `questions`, by level.
+        """Gather by level what the closed form of the mode gradient needs to know about RL on `questions`.
 
         Columns (`share`, "all"): the level's share of `questions`; (`correct`, mode) and (`tokens`, mode)
         of each forced mode here. Questions without levels count as one, on all answers together.

@@ -19,7 +19,7 @@ from thinkless.modes import Mode, mode_of
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model answered to one prompt."""
+    """One answer of a model to one prompt."""
 
     token_ids: tuple[int, ...]
     """Control token first, end token last (if it came); padding removed. Empty if a server sent none
@@ -33,7 +33,7 @@ class Completion:
     finish_reason: str
     """`"stop"` (the end token came) or `"length"` (the limit came first); a server may have others."""
     reported_tokens: int | None = None
-    """How many tokens a server says it wrote, where it did not send the tokens themselves."""
+    """The count that a server reports, where it did not send the tokens themselves."""
 
     @property
     def tokens(self) -> int:

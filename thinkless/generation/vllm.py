@@ -140,7 +140,7 @@ class VLLMGenerator:
 
 
 class WorkerExtension:
-    """What each vLLM worker learns in addition; a server takes it by ``--worker-extension-cls``."""
+    """Adds a method to each vLLM worker; a server takes it by ``--worker-extension-cls``."""
 
     model_runner: Any
 

@@ -66,7 +66,7 @@ def is_correct(response: str, answer: str) -> bool:
 
 
 def _elements(gold: str) -> int:
-    """How many elements a gold answer lists: 3 for ``1, 2, 3`` or ``\\{1, 2, 3\\}``, 1 for ``(1, 2)``."""
+    """Count the elements of a gold answer: 3 for ``1, 2, 3`` or ``\\{1, 2, 3\\}``, 1 for ``(1, 2)``."""
     depth, count = 0, 1 + gold.count("\\pm")
     for character in re.sub(r"\\[{}]|\d,(?:\\!\s*)?\d{3}(?!\d)", "", gold):
         depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(character, 0)

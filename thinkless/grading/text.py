@@ -75,7 +75,7 @@ _REWRITINGS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] 
 
 
 def canonical(answer: str) -> str:
-    """The same answer without what has no meaning: formula signs, spacing, ``\\left``, degree signs …"""
+    """Strip an answer of what has no meaning: formula signs, spacing, ``\\left``, degree signs …"""
     boxes = last_boxes(answer)
     text = (boxes[0] if boxes else answer).translate(_LOOKALIKES)
     for pattern, replacement in _REWRITINGS:

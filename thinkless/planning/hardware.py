@@ -75,7 +75,7 @@ def qwen2_config(path: str) -> Qwen2Config:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the size and the speed of a decoder depend on."""
+    """The dimensions that a decoder's size and speed follow from."""
 
     name: str
     parameters: int

@@ -27,7 +27,7 @@ Parts = dict[str, float]
 
 
 def numbers(launch: Launch) -> str:
-    """How layers compute: float32 weights under autocast, weights gathered in bfloat16, or all float32."""
+    """Name the numbers that layers compute in: float32 under autocast, gathered bfloat16, or all float32."""
     if launch.precision == "float32":
         return "float32"
     return "autocast" if launch.sharding == "none" else "bfloat16"
@@ -39,7 +39,7 @@ def shards(launch: Launch) -> int:
 
 
 def states(shape: Shape, launch: Launch) -> Parts:
-    """What lives through the whole training, in float32: 4 P weights, 4 P gradients, 8 P of Adam's moments,
+    """Count what lives through the training, in float32: 4 P weights, 4 P gradients, 8 P of Adam's moments,
     each over the shards; and without sharding 4 P more, the buckets in which DDP exchanges gradients."""
     copy = FLOAT32 * shape.parameters
     whole = {"weights": copy, "gradients": copy, "Adam": 2 * copy}

@@ -137,7 +137,7 @@ def _notes(
     work: Sequence[Work],
     memory: pd.DataFrame,
 ) -> Iterator[str]:
-    """What to know before the run and the tables alone would hide, one sentence or two each."""
+    """Warn of what the tables alone would hide, in one sentence or two each."""
     limit, processes = profile.longest("distill"), profile.launch.processes
     for mode in Mode:
         teacher = getattr(profile.distill, mode.label)

@@ -52,7 +52,7 @@ def lognormal(mean: float, spread: float) -> np.ndarray:
 
 
 def cut(parts: Sequence[Part], limit: float, answers: float = 1024) -> Length:
-    """What `answers` answers of these kinds are, cut off at `limit` tokens; the shares sum to 1.
+    """Summarise `answers` answers of these kinds, cut off at `limit` tokens; the shares sum to 1.
 
     The longest to expect is the quantile 1 - 1/answers of each kind's own number.
     """
@@ -71,7 +71,7 @@ def cut(parts: Sequence[Part], limit: float, answers: float = 1024) -> Length:
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What a plan has to assume about the answers, in tokens, before any limit cuts them off."""
+    """Lengths of answers that a plan takes for granted, in tokens, before any limit cuts them off."""
 
     think: np.ndarray
     """Equally likely lengths (n,) of answers that think."""
@@ -139,7 +139,7 @@ def _lengths(problems: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What one stage does. Token counts are expected values."""
+    """The work of one stage. Token counts are expected values."""
 
     stage: str
     processes: int

@@ -61,7 +61,7 @@ def _solution_steps(row: dict[str, Any]) -> int:
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """Where a benchmark lives and how its rows read."""
+    """The home of a benchmark, and the reading of its rows."""
 
     hub: str
     """Dataset repository on the Hugging Face hub."""
@@ -71,7 +71,7 @@ class ProblemSet:
     rows: int
     """Rows at that revision."""
     columns: tuple[str, ...]
-    """What a row must have; the first is the question."""
+    """The columns that a row must have; the first is the question."""
     answer: Callable[[dict[str, Any]], str] = _answer_column
     """Reads the gold answer; raises ValueError, saying what is wrong, if there is none to read."""
     level: Callable[[dict[str, Any]], int] = lambda row: NO_LEVEL
@@ -130,7 +130,7 @@ PROBLEM_SETS = {
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the rows of a set."""
+    """The fate of the rows of a set."""
 
     read: int
     empty: int

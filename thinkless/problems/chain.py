@@ -43,7 +43,7 @@ class ChainWorld:
     noise_short: tuple[float, ...] = ()
     """Share of wrong final digits in the textbook's short answers; empty means none."""
     noise_think: tuple[float, ...] = ()
-    """The same for worked answers."""
+    """As `noise_short`, for worked answers."""
     redundancy: int = 0
     """A worked answer checks itself 0..redundancy times, drawn uniformly, after its first pass."""
 

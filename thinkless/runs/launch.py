@@ -25,7 +25,7 @@ SHARDING = {
 
 @dataclass(frozen=True)
 class Machine:
-    """Which of a run's machines this is."""
+    """One of a run's machines."""
 
     rank: int
     address: str

@@ -141,7 +141,7 @@ def _one_line(error: ValidationError, values: Mapping[str, Any], name: str) -> s
 
 
 def _written(location: tuple[str | int, ...], values: Any) -> Iterator[str]:
-    """Where a mistake is, as the profile writes it: pydantic names the kind of a section as well."""
+    """Spell a mistake's place as the profile writes it: pydantic names the kind of a section as well."""
     for part in location:
         if isinstance(values, Mapping) and part not in values and part == values.get("kind"):
             continue

@@ -58,7 +58,7 @@ def hardware() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """What the processor calls itself: Linux has a file for it, elsewhere Python knows."""
+    """The processor's own name: Linux has a file for it, elsewhere Python knows."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

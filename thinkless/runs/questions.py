@@ -103,7 +103,7 @@ class MathProblems(Section):
         return questions.select(range(min(count, len(questions))))
 
     def source_counts(self) -> dict[str, dict[str, int]]:
-        """What became of the training set's rows: `read`, `empty`, `duplicates`, `kept`."""
+        """Count the training set's rows: `read`, `empty`, `duplicates`, `kept`."""
         return {self.train: asdict(self._read(self.train, self.instruct_evaluation)[1])}
 
     def training(self, count: int, seed: int) -> Dataset:

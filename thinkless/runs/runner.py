@@ -58,7 +58,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """What a stage gets to work with."""
+    """The things that a stage gets to work with."""
 
     profile: Profile
     seed: int
@@ -84,7 +84,7 @@ class Runner:
         self.root = Path(runs_dir).resolve() / profile.name / f"seed{seed}"
 
     def folder(self, name: str) -> Path:
-        """Where the stage lives. Raises StageError for an unknown name."""
+        """The stage's folder. Raises StageError for an unknown name."""
         if name not in self.stages:
             raise StageError(f"there is no stage {name!r}: there are {', '.join(self.stages)}")
         return self.root / name
@@ -97,7 +97,7 @@ class Runner:
         return read_json(path)
 
     def key(self, name: str) -> str:
-        """What the stage's result depends on, as a hash. Its input stages must be finished."""
+        """Hash what the stage's result depends on. Its input stages must be finished."""
         stage = self.stages[name]
         inputs = {upstream: self.manifest(upstream)["files"] for upstream in stage.inputs}
         settings = json.loads(json.dumps(stage.settings(self.profile), default=str))
@@ -158,7 +158,7 @@ class Runner:
 
     @contextmanager
     def _mine(self, name: str) -> Iterator[None]:
-        """Nobody else writes into the stage's folder; trouble with the disk becomes a StageError."""
+        """Hold the stage's lock; turn disk errors into StageError."""
         folder = self.folder(name)
         try:
             self.root.mkdir(parents=True, exist_ok=True)

@@ -110,7 +110,7 @@ class Distill(Section):
     max_tokens: int | None = Field(None, ge=2)
     """Longest answer in tokens; None takes the world's own limit."""
     overlong: Literal["drop", "clip"] = "drop"
-    """What becomes of a pair with an answer that did not end within `max_tokens`."""
+    """The fate of a pair with an answer that did not end within `max_tokens`."""
     temperature: float = Field(ge=0)
     top_p: float = Field(gt=0, le=1)
 
@@ -159,7 +159,7 @@ class RL(Optimizer):
     Needs `beta` = 0."""
     epsilon: float = Field(gt=0, lt=1)
     engine: Literal["transformers", "vllm", "server"] = "transformers"
-    """What samples the rollouts. `vllm` lives on the training's own devices and sleeps while they train;
+    """The engine that samples rollouts. `vllm` lives on the training's own devices and sleeps while they train;
     `server` is a `vllm serve` on others, see `server`."""
     vllm_memory: Annotated[float, For()] = Field(0.35, gt=0, lt=1)
     """Share of a device's memory for `vllm`."""
@@ -183,7 +183,7 @@ class RL(Optimizer):
 
 
 class Evaluation(Section):
-    """How models are measured on held-out questions."""
+    """Sampling and size of the measurement on held-out questions."""
 
     engine: Literal["transformers", "vllm"] = "transformers"
     max_tokens: int | None = Field(None, ge=2)
@@ -195,7 +195,7 @@ class Evaluation(Section):
 
 
 class Launch(Section):
-    """Where and how the work runs."""
+    """Processes, machines and number formats."""
 
     processes: int = Field(1, ge=1)
     """Processes of one training, over all machines; above 1 it goes through `accelerate launch`."""
@@ -232,7 +232,7 @@ class Profile(Section):
     ]
     model: Annotated[ScratchModel | PretrainedModel, Field(discriminator="kind"), For("base", "fetch")]
     base: Annotated[Base | None, For("base")] = None
-    """How a model made here is trained; a published one has been."""
+    """Training of a model made here; a published one has been trained."""
     distill: Annotated[Distill, For("distill")]
     sft: Annotated[SFT, For("sft")]
     rl: Annotated[RL, For("rl")]

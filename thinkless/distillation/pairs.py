@@ -94,7 +94,10 @@ def keep_pairs(pairs: Dataset, overlong: Overlong = "drop") -> Dataset:
     def fit(think_finished: bool, short_finished: bool, short_thinks: bool) -> bool:
         return not short_thinks and (overlong == "clip" or (think_finished and short_finished))
 
-    return pairs.filter(fit, input_columns=["think_finished", "short_finished", "short_thinks"])
+    # `datasets` would hash the code of `fit` into the files, and with it into the keys of all later stages
+    made_of = digest([pairs._fingerprint, overlong])[:16]
+    columns = ["think_finished", "short_finished", "short_thinks"]
+    return pairs.filter(fit, input_columns=columns, new_fingerprint=made_of)
 
 
 def summary(pairs: Dataset, kept: Dataset) -> dict[str, Any]:

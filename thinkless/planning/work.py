@@ -166,7 +166,9 @@ def work_of(stage: Stage, profile: Profile, a: Assumptions) -> Work:
         case "base" | "sft":
             pairs, prompt = questions, a.prompt
             if kind == "base":
-                pairs, prompt = (profile.base.rows if profile.base else 0) / 2, a.prompt + 1  # the cue
+                if profile.base is None:
+                    return work
+                pairs, prompt = profile.base.rows / 2, a.prompt + 1  # the textbook's cue
             elif profile.distill.overlong == "drop":
                 pairs *= math.prod(1 - cut(a.parts(mode), limit).capped for mode in Mode)
             length = cut(a.pair, limit)

@@ -31,7 +31,7 @@ READY = """(() => {
   const plots = [...document.querySelectorAll(".plotly-graph-div")];
   return document.readyState === "complete"
     && formulas.every((formula) => formula.querySelector("mjx-container"))
-    && figures.every((plot) => plot._fullLayout && plot._bookLines);
+    && plots.every((plot) => plot._fullLayout && plot._bookLines);
 })()"""
 """Whether a page of the book is complete: loaded, formulas typeset, figures drawn and painted."""
 

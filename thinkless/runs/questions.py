@@ -76,7 +76,7 @@ class ChainProblems(Section):
 
 
 class MathProblems(Section):
-    """Published problem sets, from the hub or from local files; see `problems.math`."""
+    """Published problem sets, from the hub or from local files; see `problems.benchmarks`."""
 
     kind: Literal["math"]
     train: str

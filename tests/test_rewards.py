@@ -83,9 +83,16 @@ def test_a_verdict_is_right_only_without_a_fault(mode, text, gold, correct):
     assert verdict(mode, text, gold).correct is correct
 
 
-@pytest.mark.parametrize("correct", [None, False])
-def test_what_is_not_known_to_be_right_earns_nothing(correct):
-    assert Verdict(Mode.SHORT, None, correct).reward(0.5) == -1.0
+def test_a_verdict_is_paid_by_the_reward_table():
+    assert Verdict(Mode.SHORT, None, True).reward(0.5) == 1.0
+    assert Verdict(Mode.SHORT, None, False).reward(0.5) == -1.0
+
+
+def test_a_question_without_a_gold_answer_has_no_reward(tokenizer):
+    """Called wrong, it would teach the policy that every answer to it is."""
+    rollout = Rollout(tokenizer, "<short>8<eos>")
+    with pytest.raises(ValueError, match="no reward without a gold answer"):
+        rollout.score(ModeReward(tokenizer, gamma=0.5), answer=[None])
 
 
 class Rollout:

@@ -43,8 +43,10 @@ class Verdict:
     """Whether the final answer is right and the format kept; None where no gold answer is known."""
 
     def reward(self, gamma: float) -> float:
-        """See `reward`; what is not known to be right earns what a wrong answer does."""
-        return reward(self.mode, bool(self.correct), gamma)
+        """See `reward`. Raises ValueError where no gold answer is known: nothing can be paid for that."""
+        if self.correct is None:
+            raise ValueError("no reward without a gold answer: leave out the questions that have none")
+        return reward(self.mode, self.correct, gamma)
 
 
 def judge(completion: Completion, gold: str | None) -> Verdict:

@@ -330,8 +330,9 @@ def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
         _write_rows(folder / EXPECTATIONS, by_place.values())
     if len(questions := grid.questions()):
         _write_questions(folder / QUESTIONS, questions)
-    changed = [str(task) for task in fresh.keys() & before if _result(fresh[task]) != _result(before[task])]
-    return len(fresh.keys() & before) - len(changed), sorted(changed)
+    again = [task for task in fresh if task in before]
+    changed = [str(task) for task in again if _result(fresh[task]) != _result(before[task])]
+    return len(again) - len(changed), changed
 
 
 def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]):

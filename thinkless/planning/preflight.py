@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from thinkless.planning.hardware import GB, GPU, PlanError, Shape
 from thinkless.planning.memory import vllm_room, vllm_weights
 from thinkless.runs.settings import Profile
@@ -60,7 +62,7 @@ def _trainers(profile: Profile, folder: Path) -> list[Check]:
     """TRL's configurations, as one process that takes all micro-batches: TRL checks the batch over all
     processes, and here there is one process, and perhaps no GPU."""
     launch = profile.launch.model_copy(update={"processes": 1, "machines": 1})
-    changed = "built as one process on a CPU"
+    changed = "built as one process" + ("" if torch.cuda.is_available() else " on a CPU")
     done: list[Check] = []
     for section in ("base", "sft"):
         if (settings := getattr(profile, section)) is not None:

@@ -25,6 +25,8 @@ TITLES |= dict.fromkeys(("gsm8k", "gsm8k_train"), "GSM8K")
 """The benchmark of Table 2 whose lengths stand for a problem set's; MATH-500's stand for any other."""
 SPREAD = {Mode.THINK: 0.9, Mode.SHORT: 0.6}
 """Standard deviation of the lengths over their mean: an assumption."""
+ASSUMED = ("think_mean", "short_mean", "think_rate", "prompt", "longest_prompt")
+"""What can be assumed otherwise, see `Assumptions`."""
 QUANTILES = (np.arange(4000) + 0.5) / 4000
 
 Part = tuple[float, np.ndarray]
@@ -94,9 +96,9 @@ class Assumptions:
         return [(0.5, self.think), (0.5, self.short)]
 
     def told(self) -> dict[str, float]:
-        """By the names that `assume` takes."""
-        rest = {name: getattr(self, name) for name in ("think_rate", "prompt", "longest_prompt")}
-        return {"think_mean": self.think.mean(), "short_mean": self.short.mean(), **rest}
+        """The values of `ASSUMED`."""
+        means = {"think_mean": self.think.mean(), "short_mean": self.short.mean()}
+        return {name: means[name] if name in means else getattr(self, name) for name in ASSUMED}
 
 
 def assume(profile: Profile, changes: Mapping[str, float] | None = None) -> Assumptions:
@@ -106,26 +108,31 @@ def assume(profile: Profile, changes: Mapping[str, float] | None = None) -> Assu
     """
     if changes is not None and not isinstance(changes, Mapping):
         raise PlanError(f"assumptions are a mapping such as {{'think_mean': 9000}}, got {changes!r}")
-    problems = profile.problems
-    own = _lengths(getattr(problems, "train", ""))
-    if problems.kind == "chain":
-        world, levels = problems.world(), np.arange(1, problems.levels + 1)
-        of_level = np.repeat(levels, np.round(1000 * np.array(problems.mix) / sum(problems.mix)).astype(int))
-        own = {"think": world.think_length, "short": world.short_length}
-        own = {mode: np.array([float(tokens(int(n))) for n in of_level]) for mode, tokens in own.items()}
-        own |= {"prompt": float(np.mean(2 * of_level + 2)), "longest_prompt": 2 * problems.levels + 3}
-    assumed, changes = Assumptions(**own), dict(changes or {})
-    for name, value in changes.items():
-        if name not in assumed.told():
-            raise PlanError(f"there is no assumption {name!r}: there are {', '.join(assumed.told())}")
+    own = _own(profile)
+    for name, value in (changes or {}).items():
+        if name not in ASSUMED:
+            raise PlanError(f"there is no assumption {name!r}: there are {', '.join(ASSUMED)}")
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise PlanError(f"{name}={value!r}: expected a positive number")
         if name == "think_rate" and value > 1:
             raise PlanError(f"think_rate={value}: expected a share, at most 1")
-        mode = name.removesuffix("_mean")
-        scaled = getattr(assumed, mode) * value / assumed.told()[name] if mode != name else value
-        assumed = replace(assumed, **{mode: scaled})  # type: ignore[arg-type]
-    return assumed
+        if (mode := name.removesuffix("_mean")) in own and mode != name:
+            own[mode] = own[mode] * value / own[mode].mean()
+        else:
+            own[name] = value
+    return Assumptions(**own)
+
+
+def _own(profile: Profile) -> dict[str, Any]:
+    """What is known of a profile's answers: the laptop world's own lengths, else those of Table 2."""
+    problems = profile.problems
+    if problems.kind == "math":
+        return _lengths(problems.train)
+    world, levels = problems.world(), np.arange(1, problems.levels + 1)
+    of_level = np.repeat(levels, np.round(1000 * np.array(problems.mix) / sum(problems.mix)).astype(int))
+    tokens = {"think": world.think_length, "short": world.short_length}
+    own = {mode: np.array([float(count(int(n))) for n in of_level]) for mode, count in tokens.items()}
+    return own | {"prompt": float(np.mean(2 * of_level + 2)), "longest_prompt": 2 * problems.levels + 3}
 
 
 def _lengths(problems: str) -> dict[str, Any]:
@@ -160,12 +167,12 @@ class Work:
 
 def work_of(stage: Stage, profile: Profile, a: Assumptions) -> Work:
     """The expected work of one stage."""
-    kind, limit, questions = stage.name.partition("-")[0], profile.longest("distill"), _asked(profile)
     work = Work(stage=stage.name, processes=profile.launch.processes if stage.distributed else 1)
-    match kind:
+    limit, questions, prompt = profile.longest("distill"), _asked(profile), a.prompt
+    match work.kind:
         case "base" | "sft":
-            pairs, prompt = questions, a.prompt
-            if kind == "base":
+            pairs = questions
+            if work.kind == "base":
                 if profile.base is None:
                     return work
                 pairs, prompt = profile.base.rows / 2, a.prompt + 1  # the textbook's cue
@@ -176,19 +183,17 @@ def work_of(stage: Stage, profile: Profile, a: Assumptions) -> Work:
         case "distill":
             named = [(getattr(profile.distill, mode.label), mode) for mode in Mode]
             asked = [(t, cut(a.parts(m), limit, questions), questions) for t, m in named if t.kind != "data"]
+            work = replace(work, teachers=tuple(asked))
             rows, length = questions * len(asked), cut(a.pair, limit)
             written = sum(length.mean * answers for _, length, answers in asked)
-            teachers = tuple(asked)
         case "rl":
-            per_step, teachers = profile.rl.prompts_per_step * profile.rl.group_size, ()
+            per_step = profile.rl.prompts_per_step * profile.rl.group_size
             rows, length = profile.rl.steps * per_step, cut(a.parts(), profile.longest("rl"), per_step)
             written = rows * length.mean
         case _:
             rows, length = _evaluation(profile, a)
-            written, teachers = rows * length.mean, ()
-    return replace(
-        work, rows=rows, length=length, tokens_in=rows * a.prompt, tokens_out=written, teachers=teachers
-    )
+            written = rows * length.mean
+    return replace(work, rows=rows, length=length, tokens_in=rows * prompt, tokens_out=written)
 
 
 def _rows(name: str, unknown: float) -> float:

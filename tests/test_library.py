@@ -3,6 +3,7 @@
 Run: python -m pytest tests/test_library.py
 """
 
+import inspect
 import os
 import re
 import subprocess
@@ -35,6 +36,15 @@ def test_the_example_fits_on_a_screen_and_uses_public_names_only():
 def test_every_public_name_is_on_the_page():
     named = set(re.findall(r":: thinkless\.(?:\w+\.)?(\w+)", PAGE))
     assert named == set(thinkless.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize("name", thinkless.__all__)
+def test_no_property_begins_like_a_type(name):
+    """Sphinx's napoleon takes what stands before a colon in a property's first line for its type."""
+    value = getattr(thinkless, name)
+    members = vars(value).items() if inspect.isclass(value) else ()
+    documented = [(n, m.__doc__) for n, m in members if isinstance(m, property) and m.__doc__]
+    assert not [n for n, text in documented if ": " in text.splitlines()[0]]
 
 
 @pytest.mark.slow

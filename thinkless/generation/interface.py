@@ -37,7 +37,7 @@ class Completion:
 
     @property
     def tokens(self) -> int:
-        """Length in tokens, control and end token included, prompt not: what the answer costs."""
+        """Length in tokens with control and end token and without the prompt, which is what the answer costs."""
         return len(self.token_ids) if self.reported_tokens is None else self.reported_tokens
 
 

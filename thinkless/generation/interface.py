@@ -37,7 +37,7 @@ class Completion:
 
     @property
     def tokens(self) -> int:
-        """Length in tokens with control and end token and without the prompt, which is what the answer costs."""
+        """Length in tokens with control and end token, without the prompt, which is what an answer costs."""
         return len(self.token_ids) if self.reported_tokens is None else self.reported_tokens
 
 

@@ -60,7 +60,10 @@ def parser() -> argparse.ArgumentParser:
     stage.add_argument("--owned", action="store_true", help=argparse.SUPPRESS)  # see end_with_owner
     command("train", _train, "run every stage of a profile, in order", _run_options)
     plan = command("plan", _plan, "say what a run takes: tokens, hours, memory, disk", _run_options)
-    plan.add_argument("--gpu", help="h100, a100, rtx4090, ...; by default what the profile is made for")
+    plan.set_defaults(profile="h100x4")  # the laptop world takes minutes and needs no plan
+    plan.add_argument(
+        "--gpu", help="h100, a100, rtx4090, ...; by default rtx4090 for one process, h100 for several"
+    )
     plan.add_argument("--price", type=float, default=3.0, help="dollars per GPU and hour (default 3)")
     plan.add_argument(
         "--assume", type=json.loads, default={}, help="JSON, such as '{\"think_mean\": 9000}', in tokens"

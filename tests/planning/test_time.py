@@ -1,27 +1,28 @@
 """Proves the floors and the levels above them against numbers derived by hand, and that they are monotone.
 
-Run: python -m pytest tests/planning/test_roofline.py
+Run: python -m pytest tests/planning/test_time.py
 """
 
-import math
-
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from thinkless.planning.hardware import GPUS, shape_of
-from thinkless.planning.time import generation_seconds, stage_hours, training_seconds
+from thinkless.planning.time import LEVELS, forward_seconds, generation_seconds, stage_seconds
 from thinkless.planning.work import Length, Work, cut, lognormal
 from thinkless.runs.profiles import load_profile
+from thinkless.runs.settings import ModelTeacher, ServerTeacher
 
-R1, H100 = shape_of("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"), GPUS["h100"]
+FAMILY = "deepseek-ai/DeepSeek-R1-Distill-Qwen"
+R1, H100 = shape_of(f"{FAMILY}-1.5B"), GPUS["h100"]
 PAPER = load_profile("h100x4")
 """Its RL: 600 steps of 1024 answers on four GPUs, 5 passes: the old policy's and the reference's are two."""
 
 
 def hours_of(stage, length, profile=PAPER, *, rows=600 * 1024.0, gpu=H100, processes=4):
-    work = Work(stage=stage, processes=processes, rows=rows, length=length)
-    return stage_hours(work, profile, R1, gpu, 150)
+    work = Work(stage, rows, length, processes, prompt=150)
+    return pd.Series(stage_seconds(work, profile, R1, gpu), LEVELS) / 3600
 
 
 # Floors. Expected values are those of an independent calculation with means and rms rounded to three digits.
@@ -40,7 +41,7 @@ def test_floor_of_the_paper_run(mean, rms, lean, full):
     """Hours on four H100, training with 3 forward passes (forward, backward) or with 6."""
     length = Length(mean, rms, 24_576)
     generation = 600 * generation_seconds(R1, H100, length, 256, prompt=150, batch=256)
-    unit = training_seconds(R1, H100, length, 600 * 256, prompt=150, units=1)
+    unit = forward_seconds(R1, H100, length, 600 * 256, 150)
     assert (generation + 3 * unit) / 3600 == pytest.approx(lean, rel=0.025)
     assert (generation + 6 * unit) / 3600 == pytest.approx(full, rel=0.025)
 
@@ -68,7 +69,10 @@ def test_the_levels_of_the_paper_run():
     hours = hours_of("rl-degrpo-0", Length(4600, 6500, 24_576))
     assert hours.floor == pytest.approx(12.7, abs=0.1)  # 8.7 generation + 5 passes of 0.79
     assert hours.tuned == pytest.approx(27, abs=0.3)  # 8.7 / .65 + 6 x 0.79 / .35: one more is recomputed
-    assert (hours.others_low, hours.others_high) == pytest.approx((67.7, 85.3), abs=0.1)  # 2.83e9 / 4 / rate
+    spent = 8.7 + 6 * 0.79
+    assert (hours.others_low, hours.others_high) == pytest.approx((4 * spent, 7 * spent), rel=0.02)
+    # at the rates of the runs behind the factors: 2.83e9 tokens / 4 / 2,900 and 2,300 per second, 68 to 85 h
+    assert hours.others_low < 68 < 85 < hours.others_high
 
 
 def test_passes_that_a_run_does_without():
@@ -87,13 +91,13 @@ def test_another_gpu_gets_the_same_distance_from_its_floor():
 
 def test_the_warm_up_of_the_paper_takes_a_day():
     """17,000 updates of 128 rows of 4,000 tokens: 1.3e20 operations, 23 h at 40 %, 37 h at 25 %."""
-    work = Work(stage="sft", processes=4, rows=17_000 * 128, length=Length(4000, 5500, 16_384))
-    seconds = training_seconds(R1, H100, work.length, work.rows / 4, prompt=0, units=4)
+    work = Work("sft", 17_000 * 128, Length(4000, 5500, 16_384), processes=4, prompt=0)
+    seconds = 4 * forward_seconds(R1, H100, work.length, work.rows / 4, 0)
     assert 4 * seconds * H100.flops == pytest.approx(1.3e20, rel=0.01)
-    hours = stage_hours(work, PAPER, R1, H100, 0)
-    assert hours.floor == pytest.approx(seconds * 3 / 4 / 3600)
-    assert hours.tuned == pytest.approx(23, abs=0.5)
-    assert hours.others_low == pytest.approx(37, abs=1)
+    floor, tuned, others_low, _ = stage_seconds(work, PAPER, R1, H100)
+    assert floor == pytest.approx(seconds * 3 / 4)
+    assert tuned / 3600 == pytest.approx(23, abs=0.5)
+    assert others_low / 3600 == pytest.approx(37, abs=1)
 
 
 def test_generation_levels():
@@ -102,9 +106,22 @@ def test_generation_levels():
     assert shares == pytest.approx([1, 0.65, 0.47, 0.35])
 
 
-def test_nothing_to_do_takes_no_time_and_without_a_gpu_it_is_unknown():
-    assert hours_of("base", Length(0, 0, 0), rows=0) == (0, 0, 0, 0)
-    assert all(math.isnan(level) for level in hours_of("sft", Length(9, 9, 9), gpu=None))
+def test_nothing_to_do_and_a_server_take_no_time_of_ours():
+    assert not hours_of("base", Length(0, 0, 0), rows=0).any()
+    server = ServerTeacher(kind="server", base_url="http://gpu7:8000/v1", model="any")
+    work = Work("distill-short", 1000, Length(900, 1100, 3000), 1, 150, server)
+    assert not any(stage_seconds(work, PAPER, R1, H100))
+
+
+def test_a_teacher_takes_the_time_of_its_own_size():
+    """Seven billion parameters read 4.6 times as many bytes of weights a token as one and a half."""
+    length = Length(900, 1100, 3000)
+    small, large = (
+        Work("distill-think", 1000, length, 1, 150, ModelTeacher(kind="model", path=f"{FAMILY}-{size}"))
+        for size in ("1.5B", "7B")
+    )
+    ratio = stage_seconds(large, PAPER, R1, H100)[0] / stage_seconds(small, PAPER, R1, H100)[0]
+    assert 2 < ratio < 4.6
 
 
 @given(
@@ -116,7 +133,7 @@ def test_nothing_to_do_takes_no_time_and_without_a_gpu_it_is_unknown():
 )
 def test_more_tokens_never_take_less_time_and_more_gpus_never_more(mean, spread, longer, gpu, more):
     def hours(scale, gpus):
-        length = cut([(1.0, lognormal(scale * mean, spread))], 24_576)
+        length = cut(lognormal(scale * mean, spread), 24_576)
         return hours_of("rl-degrpo-0", length, gpu=GPUS[gpu], processes=gpus)
 
     one = hours(1, 4)

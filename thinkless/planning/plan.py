@@ -6,42 +6,22 @@ no GPU are needed: every number is arithmetic on the profile, on `work.Assumptio
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 
-from thinkless.modes import Mode
-from thinkless.planning import memory as sizes
-from thinkless.planning.hardware import BFLOAT16, GB, GPU, GPUS, PlanError, Shape, model_shape, shape_of
-from thinkless.planning.preflight import Check, check
-from thinkless.planning.time import stage_hours
+from thinkless.planning.hardware import BFLOAT16, GB, GPU, GPUS, PlanError, Shape, shape_of
+from thinkless.planning.memory import VLLM_EXTRA, rl_memory, training_memory
+from thinkless.planning.time import LEVELS, stage_seconds
 from thinkless.planning.work import Assumptions, Work, assume, work_of
+from thinkless.problems.benchmarks import PROBLEM_SETS
+from thinkless.runs.questions import MathProblems
 from thinkless.runs.runner import Stage
 from thinkless.runs.settings import ModelTeacher, PretrainedModel, Profile
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The tables of a plan. Hours are wall-clock, memory is in GB (1e9 bytes) per GPU."""
-
-    profile: Profile
-    gpu: GPU | None
-    shape: Shape
-    assumptions: Assumptions
-    price: float
-    """Dollars per GPU and hour."""
-    stages: pd.DataFrame
-    """By stage: processes, answers or rows, their mean length and the share cut off, tokens in and out."""
-    hours: pd.DataFrame
-    """By stage and for all: floor, tuned, and what others measured (low, high)."""
-    dollars: pd.Series
-    """Of all stages at each level of `hours`; a stage pays for the GPUs that work in it."""
-    memory: pd.DataFrame
-    """By part: warm-up, and the phases of an RL step, every answer as long as its limit allows."""
-    disk: pd.Series
-    """GB by part."""
-    checks: list[Check]
-    notes: list[str]
+from thinkless.training import rl_config, sft_config
 
 
 def make_plan(
@@ -51,156 +31,189 @@ def make_plan(
     gpu: str | None = None,
     price: float = 3.0,
     assumptions: Mapping[str, Any] | None = None,
-) -> Plan:
-    """Plan every stage of `profile` on `gpu`, a key of `hardware.GPUS` or "cpu".
+) -> "Plan":
+    """Plan every stage of `profile`, of a published model, on `gpu`, a key of `hardware.GPUS`.
 
-    By default that is no GPU for a model made here, a card of 24 GB for one process, an H100 for several.
-    `assumptions` changes `Assumptions` by name. Raises PlanError, in one line, for what cannot run.
+    By default that is a card of 24 GB for one process and an H100 for several. `price` is in dollars per GPU
+    and hour; `assumptions` changes `Assumptions` by name. Raises PlanError, in one line, for what cannot run.
     """
-    if gpu is None:
-        small = "cpu" if profile.model.kind == "scratch" else "rtx4090"
-        gpu = "h100" if profile.launch.processes > 1 else small
-    if gpu not in (*GPUS, "cpu"):
-        raise PlanError(f"gpu={gpu!r}: expected one of {', '.join(GPUS)}, or cpu")
+    gpu = gpu or ("h100" if profile.launch.processes > 1 else "rtx4090")
+    model, problems = profile.model, profile.problems
+    if not isinstance(model, PretrainedModel) or not isinstance(problems, MathProblems):
+        raise PlanError(f"profile {profile.name!r} takes minutes on any machine: run it; h100x4 has a plan")
+    if gpu not in GPUS:
+        raise PlanError(f"gpu={gpu!r}: expected one of {', '.join(GPUS)}")
     if not price >= 0:
         raise PlanError(f"price={price}: expected dollars per GPU and hour, 0 or more")
-    card, assumed = GPUS.get(gpu), assume(profile, assumptions)
-    shape = model_shape(profile.model, context=1024)
-    checks = check(profile, shape, card, assumed.longest_prompt)
-    work = [work_of(stage, profile, assumed) for stage in stages]
-    names = [w.stage for w in work]
-    hours = pd.DataFrame([stage_hours(w, profile, shape, card, assumed.prompt) for w in work], names)
-    memory = memory_table(profile, shape, assumed, card.memory if card else 0.0)
-    return Plan(
-        profile,
-        card,
-        shape,
-        assumed,
-        price,
-        stages=_stages(work),
-        hours=pd.concat([hours, hours.sum(skipna=False).to_frame("all").T]),
-        dollars=hours.mul([price * w.processes for w in work], axis=0).sum(skipna=False),
-        memory=memory,
-        disk=_disk(profile, shape, work),
-        checks=checks,
-        notes=list(_notes(profile, shape, card, assumed, work, memory)),
-    )
+    if profile.launch.precision != "bfloat16":
+        raise PlanError(f"launch.precision={profile.launch.precision}: a plan counts bfloat16")
+    for name in {problems.train, *problems.evaluate} - PROBLEM_SETS.keys():
+        raise PlanError(f"unknown problem set {name!r}: expected one of {', '.join(PROBLEM_SETS)}")
+    assumed, shape = assume(problems, assumptions), shape_of(model.path, model.revision)
+    checks = [check_context(profile, shape, assumed.longest_prompt), check_trainers(profile)]
+    if profile.rl.engine == "vllm":
+        checks.append(check_vllm(profile, shape, GPUS[gpu]))
+    work = [work for stage in stages for work in work_of(stage, profile, problems, assumed)]
+    return Plan(profile, GPUS[gpu], price, assumed, shape, checks, work)
 
 
-def _stages(work: Sequence[Work]) -> pd.DataFrame:
-    rows = [(w.processes, w.rows, w.length.mean, w.length.capped, w.tokens_in, w.tokens_out) for w in work]
-    columns = ["processes", "rows or answers", "mean tokens", "cut off", "tokens in", "tokens out"]
-    return pd.DataFrame(rows, [w.stage for w in work], columns)
+# Checks: what can be known to fail before a GPU is rented. Each says what it found, or raises PlanError.
 
 
-def memory_table(profile: Profile, shape: Shape, a: Assumptions, memory: float) -> pd.DataFrame:
-    """GB per process by part, of the warm-up and of the phases of an RL step; `memory.py` has the formulas.
-
-    `memory` is the GPU's in bytes, 0 on a CPU.
-    """
-    launch, sft, rl = profile.launch, profile.sft, profile.rl
-    micro_batch = sft.micro_batch or sft.batch_size // launch.processes
-    row = profile.longest("distill") + a.longest_prompt
-    columns = {"warm-up": sizes.supervised_memory(shape, launch, micro_batch, row)}
-    phases = sizes.rl_memory(shape, launch, rl, profile.longest("rl") + a.longest_prompt, memory)
-    columns |= {f"RL: {phase}": parts for phase, parts in phases.items()}
-    order = dict.fromkeys(part for parts in columns.values() for part in parts)
-    table = pd.DataFrame(columns).div(GB).loc[[part for part in order if memory or part != "CUDA context"]]
-    table.loc["sum"] = table.sum()
-    return table
-
-
-def _disk(profile: Profile, shape: Shape, work: Sequence[Work]) -> pd.Series:
-    """GB by part. A model is 4 P bytes (2 P as published); a checkpoint 12 P with Adam's moments, of which
-    two are kept and a third is being written while a training runs; text takes about 4 bytes a token."""
-    one = 4.0 * shape.parameters
-    teachers = [getattr(profile.distill, mode.label) for mode in Mode]
-    named = [part for part in (profile.model, *teachers) if isinstance(part, PretrainedModel | ModelTeacher)]
-    fetched = [shape_of(path) for path in sorted({part.path for part in named})]
-    parts = {
-        "the hub's cache": sum(float(BFLOAT16 * model.parameters) for model in fetched),
-        "base model": one / 2 if fetched else 2 * one,
-        "warm-up: model and its start": 2 * one,
-        "models of RL": one * sum(w.kind == "rl" for w in work),
-        "checkpoints of one training": 9 * one,
-        "distilled pairs": 4 * sum(w.rows * w.length.mean for w in work if w.kind == "sft"),
-        "completions of evaluation": 4 * sum(w.tokens_out for w in work if w.kind == "eval"),
-    }
-    return pd.Series(parts).div(GB)
-
-
-def _notes(
-    profile: Profile,
-    shape: Shape,
-    gpu: GPU | None,
-    a: Assumptions,
-    work: Sequence[Work],
-    memory: pd.DataFrame,
-) -> Iterator[str]:
-    """Warn of what the tables alone would hide, in one sentence or two each."""
-    limit, processes = profile.longest("distill"), profile.launch.processes
-    for mode in Mode:
-        teacher = getattr(profile.distill, mode.label)
-        if isinstance(teacher, ModelTeacher):
-            context = shape_of(teacher.path, teacher.revision).context
-            if context < limit + a.longest_prompt:
-                yield (
-                    f"distill.{mode.label}: {teacher.path} was made for {context:,} positions, so its "
-                    f"answers end there and not at distill.max_tokens={limit}."
-                )
-    if profile.rl.engine == "server":
-        yield f"The GPUs of rl.server={profile.rl.server} come on top, in price and in number."
-    if idle := [w.stage for w in work if w.processes < processes and w.tokens_out]:
-        yield (
-            f"{', '.join(idle)}: one process. The price counts its GPU only; whoever rents "
-            f"{processes} together pays for all."
-        )
-    if gpu is None:
-        return
-    longest, steps = profile.longest("rl"), profile.rl.steps
-    seconds = longest * BFLOAT16 * shape.matmul / gpu.bandwidth
-    yield (
-        f"Every RL step waits for its longest answer: {longest:,} tokens take at least {seconds:.0f} s, "
-        f"{seconds * steps / 3600:.1f} h over {steps} steps, on any number of GPUs."
-    )
-    for phase, size in memory.loc["sum"].items():
-        if size > gpu.memory / GB:
-            yield (
-                f"{phase} needs {size:.0f} GB and a {gpu.name} has {gpu.memory / GB:.0f}: lower "
-                "micro_batch or max_tokens, or set launch.sharding or launch.gradient_checkpointing."
+def check_context(profile: Profile, shape: Shape, prompt: int) -> str:
+    """Every prompt and its answer have positions in the model."""
+    for section in ("distill", "rl", "evaluation"):
+        total = profile.longest(section) + prompt
+        if total > shape.context:
+            raise PlanError(
+                f"{section}.max_tokens={profile.longest(section)}: with a prompt of {prompt} tokens that is "
+                f"{total}, but {shape.name} was made for {shape.context} (max_position_embeddings)"
             )
+    return f"prompt + answer within the model's context: {shape.context:,} tokens"
 
 
-def _figures(table: pd.DataFrame) -> str:
-    """A table in three digits; thousands of millions as B, millions as M."""
+def check_trainers(profile: Profile) -> str:
+    """TRL accepts its configurations, as one process that takes all micro-batches: here there is no other."""
+    launch = profile.launch.model_copy(update={"processes": 1, "machines": 1})
+    with TemporaryDirectory() as folder:
+        try:
+            sft_config(profile.sft, launch, Path(folder), seed=0)
+            for arm in profile.rl.arms:
+                rl_config(arm, profile.rl, launch, Path(folder), max_tokens=profile.longest("rl"), seed=0)
+        except (ValueError, TypeError, ImportError) as error:
+            raise PlanError(f"TRL refuses the settings: {' '.join(str(error).split())}") from None
+    return f"TRL builds SFTConfig, and DeGRPOConfig for {', '.join(profile.rl.arms)}, as one process"
 
-    def shown(value: Any) -> Any:
-        if not isinstance(value, float):
-            return value
-        for size, letter in ((1e9, "B"), (1e6, "M")):
-            if value >= size:
-                return f"{value / size:.3g}{letter}"
-        return "" if value != value else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
-    return table.map(shown).to_string()
+def check_vllm(profile: Profile, shape: Shape, gpu: GPU) -> str:
+    """vLLM has room for its weights and for one sequence of all the model's positions."""
+    given, weights = profile.rl.vllm_memory * gpu.memory, BFLOAT16 * shape.parameters
+    room, sequence = given - weights - VLLM_EXTRA, shape.kv_bytes * shape.context
+    if room < sequence:
+        raise PlanError(
+            f"rl.vllm_memory={profile.rl.vllm_memory}: {given / GB:.1f} GB of a {gpu.name}; vLLM needs "
+            f"{weights / GB:.1f} GB of weights, {VLLM_EXTRA / GB:.1f} GB of its own, and starts only if one "
+            f"sequence of vllm_max_model_length={shape.context} tokens fits, {sequence / GB:.2f} GB"
+        )
+    return f"vLLM holds its weights and one sequence: {shape.context:,} tokens in {room / GB:.1f} GB"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A planned run and its tables. Hours are wall-clock, memory is in GB (1e9 bytes) per GPU."""
+
+    profile: Profile
+    gpu: GPU
+    price: float
+    assumptions: Assumptions
+    shape: Shape
+    checks: list[str]
+    work: list[Work]
+
+    @cached_property
+    def stages(self) -> pd.DataFrame:
+        """By stage: processes, answers or rows, their mean length, the share cut off, tokens in millions."""
+        columns = {
+            "processes": [w.processes for w in self.work],
+            "rows or answers": [w.rows for w in self.work],
+            "mean tokens": [w.length.mean for w in self.work],
+            "cut off": [w.length.capped for w in self.work],
+            "tokens in, M": [(w.rows * w.prompt + w.tokens * (w.kind == "sft")) / 1e6 for w in self.work],
+            "tokens out, M": [w.tokens * (w.kind != "sft") / 1e6 for w in self.work],
+        }
+        return pd.DataFrame(columns, [w.stage for w in self.work])
+
+    @cached_property
+    def hours(self) -> pd.DataFrame:
+        """By stage and for all: floor, tuned, and what others measured (low, high)."""
+        rows = [stage_seconds(w, self.profile, self.shape, self.gpu) for w in self.work]
+        table = pd.DataFrame(rows, self.stages.index, LEVELS) / 3600
+        table.loc["all"] = table.sum()
+        return table
+
+    @property
+    def dollars(self) -> pd.Series:
+        """Of all stages at each level of `hours`; a stage pays for the GPUs that work in it."""
+        return self.hours.drop("all").mul(self.price * self.stages["processes"], axis=0).sum()
+
+    @cached_property
+    def memory(self) -> pd.DataFrame:
+        """By part: warm-up, and the phases of an RL step, every answer as long as its limit allows."""
+        profile, launch = self.profile, self.profile.launch
+        rows = profile.sft.micro_batch or profile.sft.batch_size // launch.processes
+        taught, sampled = (profile.longest(s) + self.assumptions.longest_prompt for s in ("distill", "rl"))
+        warm_up = training_memory(self.shape, launch, rows, taught)
+        phases = rl_memory(self.shape, launch, profile.rl, sampled, self.gpu.memory)
+        table = pd.DataFrame({"warm-up": warm_up, **phases}).div(GB)
+        table.loc["sum"] = table.sum()
+        return table
+
+    @property
+    def disk(self) -> pd.Series:
+        """GB by part. A model is 4 P bytes (2 P as published); a checkpoint 12 P with Adam's moments: two are
+        kept and a third is being written while a training runs. Text takes about 4 bytes a token."""
+        one = 4.0 * self.shape.parameters
+        teachers = {w.teacher.path for w in self.work if isinstance(w.teacher, ModelTeacher)}
+        parts = {
+            "the hub's cache": 2.0 * sum(shape_of(path).parameters for path in {self.shape.name} | teachers),
+            "base model": one / 2,
+            "warm-up: model and its start": 2 * one,
+            "models of RL": one * sum(w.kind == "rl" for w in self.work),
+            "checkpoints of one training": 9 * one,
+            "distilled pairs": 4 * sum(w.tokens for w in self.work if w.kind == "sft"),
+            "completions of evaluation": 4 * sum(w.tokens for w in self.work if w.kind == "eval"),
+        }
+        return pd.Series(parts).div(GB)
+
+    def notes(self) -> Iterator[str]:
+        """Warnings of what the tables alone would hide, in one sentence or two each."""
+        profile, gpu, limit = self.profile, self.gpu, self.profile.longest("distill")
+        for work in self.work:
+            if isinstance(teacher := work.teacher, ModelTeacher):
+                context = shape_of(teacher.path, teacher.revision).context
+                if context < limit + self.assumptions.longest_prompt:
+                    yield (
+                        f"{work.stage}: {teacher.path} was made for {context:,} positions, so its answers "
+                        f"end there and not at distill.max_tokens={limit}."
+                    )
+        if profile.rl.engine == "server":
+            yield f"The GPUs of rl.server={profile.rl.server} come on top, in price and in number."
+        if idle := [w.stage for w in self.work if w.rows and w.processes < profile.launch.processes]:
+            yield f"{', '.join(idle)}: one process. Whoever rents all GPUs together pays for all."
+        longest, steps = profile.longest("rl"), profile.rl.steps
+        seconds = longest * BFLOAT16 * self.shape.matmul / gpu.bandwidth
+        yield (
+            f"Every RL step waits for its longest answer: {longest:,} tokens take at least {seconds:.0f} s, "
+            f"{seconds * steps / 3600:.1f} h over {steps} steps, on any number of GPUs."
+        )
+        for phase, size in self.memory.loc["sum"].items():
+            if size > gpu.memory / GB:
+                yield (
+                    f"{phase} needs {size:.0f} GB and a {gpu.name} has {gpu.memory / GB:.0f}: lower "
+                    "micro_batch or max_tokens, or set launch.sharding or launch.gradient_checkpointing."
+                )
+
+
+def _text(table: pd.DataFrame) -> str:
+    """A table in three digits, and without decimals from 100 on."""
+    return table.to_string(na_rep="", float_format=lambda x: f"{x:,.0f}" if x >= 100 else f"{x:.3g}")
 
 
 def as_text(plan: Plan) -> str:
     """The whole plan, section by section."""
     launch, shape, profile = plan.profile.launch, plan.shape, plan.profile.name
-    where = f"{launch.processes} x {plan.gpu.name}" if plan.gpu else "CPU"
-    assumed = pd.Series(plan.assumptions.told(), dtype=float).to_frame("")
+    assumed = pd.Series(plan.assumptions.model_dump(), dtype=float)
     cost = pd.concat([plan.hours, plan.dollars.to_frame("dollars").T])
     sections = {
-        f"Plan of {profile} on {where}, {launch.machines} machine(s)": (
-            f"{shape.name}, {shape.parameters:,} parameters, {shape.kv_bytes():,} bytes of cache per token"
+        f"Plan of {profile} on {launch.processes} x {plan.gpu.name}, {launch.machines} machine(s)": (
+            f"{shape.name}, {shape.parameters:,} parameters, {shape.kv_bytes:,} bytes of cache per token"
         ),
-        "Assumed (tokens before any limit; change with --assume)": _figures(assumed),
-        "What runs where": _figures(plan.stages),
-        f"Hours, and dollars if a GPU costs {plan.price:g} an hour": _figures(cost) if plan.gpu else "no GPU",
-        f"Memory per process in GB, sharding {launch.sharding}": _figures(plan.memory),
-        "Disk in GB": _figures(plan.disk.to_frame("")),
-        "Built and checked on this machine": "\n".join(f"{what}: {how}" for what, how in plan.checks),
-        "Notes": "\n".join(f"- {note}" for note in plan.notes) or "none",
+        "Assumed (tokens before any limit; change with --assume)": _text(assumed.to_frame("")),
+        "What runs where": _text(plan.stages),
+        f"Hours, and dollars if a GPU costs {plan.price:g} an hour": _text(cost),
+        f"Memory per process in GB, sharding {launch.sharding}": _text(plan.memory),
+        "Disk in GB": _text(plan.disk.to_frame("")),
+        "Checked on this machine": "\n".join(plan.checks),
+        "Notes": "\n".join(f"- {note}" for note in plan.notes()),
     }
     return "\n\n".join(f"{title}\n{'-' * len(title)}\n{body}" for title, body in sections.items())

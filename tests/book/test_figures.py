@@ -6,6 +6,7 @@ Run: python -m pytest tests/book/test_figures.py
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from plotly.subplots import make_subplots
 
 from thinkless import OBJECTIVES
 from thinkless.book import figures
@@ -18,7 +19,7 @@ def renderers():
 
 
 def test_a_band_is_the_mean_and_range_of_runs_where_one_is_known():
-    figure = figures.make_subplots()
+    figure = make_subplots()
     runs = np.array([[0.0, 1.0, np.nan, 4.0], [1.0, np.nan, np.nan, 8.0]])
     figures.band(figure, [1, 2, 3, 4], runs, name="runs", color="#27996b")
     edges, line = figure.data

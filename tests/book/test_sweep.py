@@ -288,7 +288,7 @@ def test_two_meanings_of_one_name_are_refused():
         (["--plan", "number.yaml"], "number.yaml is no plan"),
         (["--plan", "typo.yaml", "--results", "mine"], "did you mean 'rl.alpha'?"),
         (["--plan", "typo.yaml"], "typo.yaml does not say where its records go: give --results"),
-        (["--runs-dir", "text.yaml/below"], "cannot write to text.yaml"),
+        (["--runs-dir", "text.yaml/below"], "cannot use text.yaml/below"),
     ],
 )
 def test_a_plan_that_cannot_be_run_is_refused_in_one_line(tmp_path, monkeypatch, capsys, arguments, message):

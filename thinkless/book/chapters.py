@@ -8,6 +8,7 @@ with different parameters from each other, then calls Jupyter Book with warnings
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,9 +81,8 @@ def executed(notebook: Path) -> Path:
 def options_for(notebook: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a chapter is run with: those of `laptop` if it is about a world they do not have."""
     problems = load_profile(options["profile"], options["overrides"]).problems
-    if problems.kind == "chain" or not json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get(
-        WORLD
-    ):
+    about = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+    if problems.kind == "chain" or not about.get(WORLD):
         return dict(options)
     return {**options, "profile": "laptop", "overrides": {}}
 
@@ -128,13 +128,10 @@ def _section(notebook: Path, source: str) -> str:
     """The heading under which a cell of a chapter stands; the chapter's name if there is none."""
     heading = notebook.stem
     for cell in nbformat.read(notebook, as_version=4).cells:
-        if cell.cell_type == "markdown":
-            heading = next(
-                (line.lstrip("# ") for line in reversed(cell.source.splitlines()) if line.startswith("#")),
-                heading,
-            )
-        elif cell.source == source:
+        if cell.source == source:
             break
+        if cell.cell_type == "markdown" and (titles := re.findall(r"^#+ (.*)", cell.source, re.MULTILINE)):
+            heading = titles[-1]
     return heading
 
 
@@ -142,18 +139,17 @@ def missed(root: Path) -> list[str]:
     """The expectations that the executed chapters show as missed, a line each."""
     lines = []
     for notebook in chapters(root):
-        if executed(notebook).exists():
-            for cell in nbformat.read(executed(notebook), as_version=4).cells:
-                for output in cell.get("outputs", []):
-                    told = output.get("metadata", {}).get(MISSED, [])
-                    lines += [f"{notebook.stem}: {line}" for line in told]
+        path = executed(notebook)
+        for cell in nbformat.read(path, as_version=4).cells if path.exists() else []:
+            for output in cell.get("outputs", []):
+                lines += [f"{notebook.stem}: {line}" for line in output.get("metadata", {}).get(MISSED, [])]
     return lines
 
 
 def report_missed(root: Path, *, strict: bool):
     """Say which expectations were missed. Raises BookError, with all of them in one line, if `strict`."""
     lines = missed(root)
-    title = f"{len(lines)} expectation{'s'[: len(lines) != 1]} missed"
+    title = f"{len(lines)} expectation{'' if len(lines) == 1 else 's'} missed"
     if lines and strict:
         raise BookError(f"{title}: {'; '.join(lines)} (without --strict the book is built all the same)")
     if lines:
@@ -169,35 +165,8 @@ def run_chapter(notebook: Path, options: Mapping[str, Any], *, timeout: int | No
     failed = output.parent / "failed" / notebook.name
     failed.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
-    started = time.perf_counter()
-    made_from = stamp(notebook, options)
-    try:
-        book = papermill.execute_notebook(
-            str(notebook),
-            str(failed),
-            parameters=_parameters(notebook, options),
-            progress_bar=False,
-            execution_timeout=timeout,
-            extra_arguments=[
-                "--log-level=CRITICAL",  # ipykernel warns about its local socket at every start
-                "--IPKernelApp.extra_extensions=thinkless.book.checks",
-            ],
-            cwd=str(notebook.parent.parent),
-        )
-    except papermill.PapermillExecutionError as error:
-        broken = "; this holds on any machine, so something is broken: `make test` says what"
-        raise BookError(
-            f"{notebook.name} failed in cell {error.cell_index}, {_section(notebook, error.source)!r}: "
-            f"{error.ename}: {error.evalue}{broken if error.ename == 'AssertionError' else ''} "
-            f"(its output so far: {failed})"
-        ) from None
-    except CellTimeoutError:
-        late = f"a cell took more than {timeout} s" if timeout else "an output did not come: run it again"
-        raise BookError(f"{notebook.name}: {late} (see {failed})") from None
-    except DeadKernelError:
-        raise BookError(
-            f"{notebook.name}: its kernel died, perhaps for want of memory (see {failed})"
-        ) from None
+    started, made_from = time.perf_counter(), stamp(notebook, options)
+    book = _execute(notebook, failed, _parameters(notebook, options), timeout)
     seconds = time.perf_counter() - started
     for cell in book.cells:  # papermill's own notes hold paths of this machine
         cell.metadata.pop("papermill", None)
@@ -209,6 +178,33 @@ def run_chapter(notebook: Path, options: Mapping[str, Any], *, timeout: int | No
     nbformat.write(book, failed)
     failed.replace(output)
     return seconds
+
+
+def _execute(notebook: Path, output: Path, parameters: dict[str, Any], timeout: int | None) -> Any:
+    """The notebook as papermill ran it, written to `output` cell by cell; what goes wrong is a BookError."""
+    # ipykernel warns about its local socket at every start
+    flags = ["--log-level=CRITICAL", "--IPKernelApp.extra_extensions=thinkless.book.checks"]
+    try:
+        return papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=parameters,
+            progress_bar=False,
+            execution_timeout=timeout,
+            extra_arguments=flags,
+            cwd=str(notebook.parent.parent),
+        )
+    except papermill.PapermillExecutionError as error:
+        broken = "; this holds on any machine, so something is broken: `make test` says what"
+        what = (
+            f" failed in cell {error.cell_index}, {_section(notebook, error.source)!r}: {error.ename}: "
+            f"{error.evalue}{broken if error.ename == 'AssertionError' else ''}"
+        )
+    except CellTimeoutError:
+        what = f": a cell took more than {timeout} s" if timeout else ": an output did not come: run it again"
+    except DeadKernelError:
+        what = ": its kernel died, perhaps for want of memory"
+    raise BookError(f"{notebook.name}{what} (its output so far: {output})")
 
 
 def run(root: Path, options: Mapping[str, Any], only: str | None = None, *, timeout: int | None = None):
@@ -260,17 +256,8 @@ def check(root: Path):
 def build(root: Path) -> Path:
     """Build the book from chapters that pass `check`; returns the page to open."""
     check(root)
-    command = [
-        sys.executable,
-        "-c",
-        "from jupyter_book.cli.main import main; main()",
-        "build",
-        str(root),
-        "--all",
-        "-W",
-        "-n",
-        "--keep-going",
-    ]
+    program = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "build", str(root), "--all", "-W", "-n", "--keep-going"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
     page = root / "_build" / "html" / "index.html"
     if result.returncode or not page.exists():

@@ -81,23 +81,20 @@ class Expectation(NamedTuple):
         """Whether the value lies on the right side; one that is not finite never does."""
         if self.bound is None:
             return True
-        return self.value >= self.bound if self._statistic.side == "at least" else self.value <= self.bound
-
-    @property
-    def _statistic(self) -> Statistic:
-        return STATISTICS[self.name]
-
-    def __str__(self) -> str:
-        return f"{self._statistic.title} {self.value:.3f}, expected {self.range}"
+        side = STATISTICS[self.name].side
+        return self.value >= self.bound if side == "at least" else self.value <= self.bound
 
     @property
     def title(self) -> str:
-        return self._statistic.title
+        return STATISTICS[self.name].title
 
     @property
     def range(self) -> str:
         """The expected range in words."""
-        return "not known" if self.bound is None else f"{self._statistic.side} {self.bound:z.3f}"
+        return "not known" if self.bound is None else f"{STATISTICS[self.name].side} {self.bound:z.3f}"
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.value:.3f}, expected {self.range}"
 
 
 def compare(profile: str, values: Mapping[str, float], results: Path = ARITHMETIC) -> list[Expectation]:
@@ -150,17 +147,10 @@ def bound(name: str, values: np.ndarray, counts: Mapping[str, int]) -> float:
 def table_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Mean, standard deviation, spread and bound of every statistic (rows) over recorded pipelines."""
     counts, values = rows[0]["counts"], pd.DataFrame([row["values"] for row in rows])
-    return pd.DataFrame(
-        {
-            name: {
-                "mean": seen.mean(),
-                "deviation": seen.std(),
-                "spread": spread(name, seen.to_numpy(), counts),
-                "bound": bound(name, seen.to_numpy(), counts),
-            }
-            for name, seen in values.items()
-        }
-    ).T
+    table = pd.DataFrame({"mean": values.mean(), "deviation": values.std()})
+    for figure in (spread, bound):
+        table[figure.__name__] = [figure(name, seen.to_numpy(), counts) for name, seen in values.items()]
+    return table
 
 
 def miss_chance(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
@@ -185,8 +175,7 @@ def left_out(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for number, row in enumerate(rows):
         bounds = table_of([*rows[:number], *rows[number + 1 :]])["bound"]
         found = [Expectation(name, value, bounds[name], "") for name, value in row["values"].items()]
-        place = f"{row['variant']}, seed {row['pipeline_seed']}"
-        lines += [f"{place}: {expectation}" for expectation in found if not expectation.met]
+        lines += [f"{row['variant']}, seed {row['pipeline_seed']}: {one}" for one in found if not one.met]
     return lines
 
 
@@ -227,18 +216,16 @@ def training_statistics(
 
     A step that drew no question of a level says nothing about it. The lead needs both objectives.
     """
-
-    def mean(objective: str, metric: str) -> float:
-        seen = [row[metric] for run in histories[objective] for row in run[-last:] if metric in row]
-        return float(np.mean(seen)) if seen else math.nan
-
-    names = {name for run in histories.get("degrpo", []) for row in run for name in row}
-    rates = [mean("degrpo", name) for name in sorted(names) if name.startswith("think_rate/level")]
+    ends = {
+        arm: pd.concat([pd.DataFrame(run)[-last:] for run in runs]).mean(numeric_only=True)
+        for arm, runs in histories.items()
+    }
+    rates = ends.get("degrpo", pd.Series()).filter(like="think_rate/level").sort_index()
     values = {}
     if len(rates) > 1:
-        values = {"rl_think_rate_level_1": rates[0], "rl_think_rate_hard": min(rates[1:])}
-    if {"degrpo", "grpo"} <= histories.keys():
-        values["degrpo_lead"] = mean("degrpo", "reward") - mean("grpo", "reward")
+        values = {"rl_think_rate_level_1": rates.iloc[0], "rl_think_rate_hard": rates.iloc[1:].min()}
+    if {"degrpo", "grpo"} <= ends.keys():
+        values["degrpo_lead"] = ends["degrpo"]["reward"] - ends["grpo"]["reward"]
     return values
 
 
@@ -272,19 +259,17 @@ def pipeline_record(runner: Runner) -> dict[str, Any]:
     questions = profile.problems.held_out(runner.seed)
     base = TransformersGenerator(*load(runner.folder("base") / "model"))
     counts = runner.manifest("distill")["metrics"]
-
-    def report(stage: str) -> Report:
-        return load_report(runner.folder(f"eval-{stage}") / "answers.jsonl", rl.gamma)
-
     runs = {arm: [rl_stage(arm, k) for k in range(rl.repetitions)] for arm in rl.arms}
-    histories = {arm: [read_metrics(runner.folder(run)) for run in runs[arm]] for arm in runs}
-    warm_up = report("sft")
+    warm_up, *trained = (
+        load_report(runner.folder(f"eval-{stage}") / "answers.jsonl", rl.gamma)
+        for stage in ("sft", *runs["degrpo"])
+    )
     values = {
         **base_statistics(accuracy_by_cue(base, questions, profile.longest("distill"))),
         **pair_statistics(counts),
         **warm_up_statistics(warm_up),
-        **training_statistics(histories),
-        **choice_statistics(warm_up, [report(run) for run in runs["degrpo"]]),
+        **training_statistics({arm: [read_metrics(runner.folder(k)) for k in runs[arm]] for arm in runs}),
+        **choice_statistics(warm_up, trained),
     }
     level = min(Counter(questions["level"]).values())
     return {

@@ -34,22 +34,19 @@ def over_runs(values: Iterable[float]) -> str:
 
 def cost(runner: Runner, stages: Sequence[str]) -> pd.DataFrame:
     """Seconds, memory, hardware and commit of finished stages, from their manifests."""
-    rows = []
+    rows = {}
     for name in stages:
-        manifest = runner.manifest(name)
-        hardware = manifest["hardware"]
-        rows.append(
-            {
-                "stage": name,
-                "wall s": manifest["seconds"],
-                "CPU s": manifest["cpu_seconds"],
-                "peak MiB": manifest["peak_memory_mib"],
-                "hardware": ", ".join(hardware["gpus"]) or f"{hardware['cores']} CPU cores",
-                "seed": manifest["seed"],
-                "commit": manifest["commit"],
-            }
-        )
-    return pd.DataFrame(rows).set_index("stage")
+        made = runner.manifest(name)
+        machine = made["hardware"]
+        rows[name] = {
+            "wall s": made["seconds"],
+            "CPU s": made["cpu_seconds"],
+            "peak MiB": made["peak_memory_mib"],
+            "hardware": ", ".join(machine["gpus"]) or f"{machine['cores']} CPU cores",
+            "seed": made["seed"],
+            "commit": made["commit"],
+        }
+    return pd.DataFrame(rows.values(), pd.Index(rows, name="stage"))
 
 
 def show_expected(runner: Runner, values: Mapping[str, float]):
@@ -71,7 +68,7 @@ def _box(found: Sequence[Expectation]) -> str:
         kind, title = "tip", "As expected"
     rows = []
     for e in found:
-        verdict = "" if e.bound is None else "met" if e.met else "<b>missed</b>"
+        verdict = "" if e not in known else "met" if e.met else "<b>missed</b>"
         rows.append(f"<tr><th>{e.title}</th><td>{e.value:z.3f}</td><td>{e.range}</td><td>{verdict}</td></tr>")
     head = "<thead><tr><th></th><th>here</th><th>expected</th><th></th></tr></thead>"
     table = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"

@@ -12,7 +12,6 @@ from thinkless.evaluation.prediction import predicted_pull
 from thinkless.files import json_lines
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.provenance import RESULTS
-from thinkless.runs.settings import Profile
 
 RECORDS, QUESTIONS = "evidence.jsonl", "evidence_questions.csv"
 EARLY = slice(2, 8)
@@ -51,11 +50,6 @@ def read_questions(folder: Path = RESULTS) -> dict[tuple[int, str], pd.DataFrame
     }
 
 
-def profile_of(record: Mapping[str, Any]) -> Profile:
-    """The profile that a record's run was made with."""
-    return load_profile(record["profile"], record["overrides"])
-
-
 def warm_up(records: Sequence[Mapping[str, Any]], variant: str = "as-it-is") -> dict[str, Any]:
     """Metrics of the variant's warm-up model of pipeline seed 0, before RL."""
     return next(
@@ -75,17 +69,16 @@ def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     warm = {(r["variant"], r["pipeline_seed"]): r["metrics"] for r in records if r["stage"] == "sft"}
     rows = []
     for record in records:
-        kind, _, name = record["stage"].partition("-")
-        if kind != "rl":
+        if record["stage"] == "sft":
             continue
-        objective, _, seed = name.rpartition("-")
-        start = warm[record["variant"], record["pipeline_seed"]]
-        pull = predicted_pull(start, profile_of(record), objective).sum()
+        objective, _, seed = record["stage"].removeprefix("rl-").rpartition("-")
+        variant, pipeline_seed, metrics = (record[key] for key in ("variant", "pipeline_seed", "metrics"))
+        profile = load_profile(record["profile"], record["overrides"])
+        pull = predicted_pull(warm[variant, pipeline_seed], profile, objective).sum()
         rates = record["curves"]["think_rate"]
         early = float(np.mean(rates[EARLY]) - rates[0])
-        figures = {k: v for k, v in record["metrics"].items() if not isinstance(v, dict)}
-        levels = {f"level {k}": v for k, v in record["metrics"]["think_rate_by_level"].items()}
-        row = {name: record[name] for name in ("variant", "pipeline_seed")}
-        row |= {"objective": objective, "seed": int(seed), "pull": pull, "early": early}
-        rows.append({**row, "held": bool(early * pull > 0), **figures, **levels})
+        row = {"variant": variant, "pipeline_seed": pipeline_seed, "objective": objective, "seed": int(seed)}
+        row |= {"pull": pull, "early": early, "held": bool(early * pull > 0)}
+        row |= {name: value for name, value in metrics.items() if not isinstance(value, dict)}
+        rows.append(row | {f"level {k}": v for k, v in metrics["think_rate_by_level"].items()})
     return pd.DataFrame(rows)

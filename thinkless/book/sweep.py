@@ -13,9 +13,12 @@ import json
 import re
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, product
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -33,7 +36,6 @@ from thinkless.training import read_metrics
 
 CURVES = ("think_rate", "reward", "correct", "length", "control_share")
 """Metrics of RL that a record keeps step by step, with those by level of the first."""
-_DIGITS = 5
 
 
 class Task(NamedTuple):
@@ -68,19 +70,21 @@ class Plan:
     def __post_init__(self):
         self.results = self.results and Path(self.results)
         for grid in self.grids.values():
-            for name, variant in grid["variants"].items():
-                slug, overrides = _slug(name, variant), dict(variant)
-                environment = overrides.pop("environment", {})
-                if self.environments.setdefault(slug, environment) != environment:
-                    raise StageError(f"two variants are called {name!r}: they have different environments")
-                mine = self.variants.setdefault(slug, {**overrides, "rl.arms": [], "rl.repetitions": 1})
-                if _changes(mine) != _changes(overrides):
-                    raise StageError(f"two variants are called {name!r}: they have different overrides")
-                mine["rl.arms"] = [*mine["rl.arms"], *(a for a in grid["arms"] if a not in mine["rl.arms"])]
-                mine["rl.repetitions"] = max(mine["rl.repetitions"], grid.get("repetitions", 3))
+            for name, changes in grid["variants"].items():
+                self._add(name, dict(changes), grid)
         sampled = [slug for slug, mine in self.variants.items() if "evaluation.samples" in mine]
         if len(sampled) > 1:
             raise StageError(f"evaluation.samples is for one variant only, not for {' and '.join(sampled)}")
+
+    def _add(self, name: str, overrides: dict[str, Any], grid: Mapping[str, Any]):
+        slug, environment = _slug(name, overrides), overrides.pop("environment", {})
+        if self.environments.setdefault(slug, environment) != environment:
+            raise StageError(f"two variants are called {name!r}: they have different environments")
+        mine = self.variants.setdefault(slug, {**overrides, "rl.arms": [], "rl.repetitions": 1})
+        if _changes(mine) != _changes(overrides):
+            raise StageError(f"two variants are called {name!r}: they have different overrides")
+        mine["rl.arms"] = list(dict.fromkeys([*mine["rl.arms"], *grid["arms"]]))
+        mine["rl.repetitions"] = max(mine["rl.repetitions"], grid.get("repetitions", 3))
 
     def variants_of(self, grid: str) -> dict[str, str]:
         """The variants of one grid: what it calls them, and the name of their folders and records."""
@@ -88,14 +92,12 @@ class Plan:
 
     def tasks(self) -> list[Task]:
         """Every evaluation that the grids ask for, in their order, without repetitions."""
-        found: dict[Task, None] = {}
-        for grid in self.grids.values():
-            for name, overrides in grid["variants"].items():
-                for seed in range(grid.get("pipeline_seeds", 1)):
-                    runs = [rl_stage(a, k) for k in range(grid.get("repetitions", 3)) for a in grid["arms"]]
-                    for stage in ["sft", *runs]:
-                        found[Task(_slug(name, overrides), seed, f"eval-{stage}")] = None
-        return list(found)
+        found: list[Task] = []
+        for grid_name, grid in self.grids.items():
+            runs = [rl_stage(arm, k) for k in range(grid.get("repetitions", 3)) for arm in grid["arms"]]
+            places = product(self.variants_of(grid_name).values(), range(grid.get("pipeline_seeds", 1)))
+            found += [Task(*place, f"eval-{stage}") for place in places for stage in ["sft", *runs]]
+        return list(dict.fromkeys(found))
 
 
 def read_plan(name: str | Path = "evidence") -> Plan:
@@ -135,24 +137,17 @@ class Grid:
 
     def runner(self, task: Task) -> Runner:
         """The pipeline of the task's variant and seed."""
-        place = task.variant, task.seed
+        variant, seed = place = task[:2]
         if place not in self.runners:
-            overrides = self.plan.variants[task.variant]
-            folder = self.folder / task.variant
-            self.runners[place] = pipeline(self.plan.profile, task.seed, overrides, folder)
+            overrides = self.plan.variants[variant]
+            self.runners[place] = pipeline(self.plan.profile, seed, overrides, self.folder / variant)
         return self.runners[place]
 
     def tasks(self, evaluations: Iterable[Task] | None = None) -> list[Task]:
         """All that has to be done for these evaluations, or for those asked for; inputs come first."""
         found: dict[Task, None] = {}
-
-        def add(task: Task):
-            for upstream in self._inputs(task):
-                add(upstream)
-            found[task] = None
-
         for task in self._asked() if evaluations is None else evaluations:
-            add(task)
+            found |= dict.fromkeys([*self.tasks(self._inputs(task)), task])
         return list(found)
 
     def _asked(self) -> list[Task]:
@@ -162,9 +157,8 @@ class Grid:
             raise StageError(f"no variant matches {self.only!r}: there are {', '.join(self.plan.variants)}")
         return found
 
-    def _finished(self) -> list[tuple[Task, Runner]]:
-        runners = [(task, self.runner(task)) for task in self._asked()]
-        return [(task, runner) for task, runner in runners if runner.is_done(task.stage)]
+    def _finished(self) -> list[Task]:
+        return [task for task in self._asked() if self.runner(task).is_done(task.stage)]
 
     def run(self):
         """Do all tasks, base models first: they take long, and everything else waits for them.
@@ -177,7 +171,7 @@ class Grid:
         done = {task: self._identity(task) for task in every if self.runner(task).is_done(task.stage)}
         waiting = sorted((task for task in tasks if task not in done), key=lambda t: bool(self._inputs(t)))
         running: dict[Task, subprocess.Popen] = {}
-        seconds: dict[str, list[float]] = {}
+        took: dict[str, list[float]] = defaultdict(list)
         _say(f"{len(tasks) - len(waiting)} of {len(tasks)} stages are done")
         with ended_at_exit(running):
             while waiting or running:
@@ -187,11 +181,11 @@ class Grid:
                 for task in [task for task, process in running.items() if process.poll() is not None]:
                     self.runner(task).check_exit(task.stage, running.pop(task).returncode)
                     done[task] = self._identity(task)
-                    took = self.runner(task).manifest(task.stage)["seconds"]
-                    seconds.setdefault(_kind(task), []).append(took)
-                    left = _left(waiting, list(running), seconds) / self.workers
-                    count = f"{len(tasks) - len(waiting) - len(running)}/{len(tasks)}"
-                    _say(f"[{count}] {task}: {took:.0f} s; at most {left / 60:.0f} min left")
+                    took[_kind(task)].append(self.runner(task).manifest(task.stage)["seconds"])
+                    left = [*waiting, *running]
+                    minutes = sum(_guess(other, took) for other in left) / self.workers / 60
+                    count = f"{len(tasks) - len(left)}/{len(tasks)}"
+                    _say(f"[{count}] {task}: {took[_kind(task)][-1]:.0f} s; at most {minutes:.0f} min left")
 
     def _go_on(self, waiting: list[Task], running: dict[Task, subprocess.Popen], done: dict[Task, Any]):
         """Link or start what can be: its inputs are done, and nobody else is at the same thing."""
@@ -222,11 +216,10 @@ class Grid:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A record of every finished evaluation, and of the training that it evaluates."""
-        for task, runner in self._finished():
-            yield self._row(task, runner)
+        return map(self._row, self._finished())
 
-    def _row(self, task: Task, runner: Runner) -> dict[str, Any]:
-        trained = task.stage.removeprefix("eval-")
+    def _row(self, task: Task) -> dict[str, Any]:
+        trained, runner = task.stage.removeprefix("eval-"), self.runner(task)
         evaluation, training = (runner.manifest(name) for name in (task.stage, trained))
         environment = self.plan.environments[task.variant]
         row = {
@@ -258,23 +251,23 @@ class Grid:
 
     def pipelines(self) -> Iterator[dict[str, Any]]:
         """The figures of every pipeline whose evaluations are all finished, with where they were made."""
-        finished = {task for task, _ in self._finished()}
-        for variant, seed in dict.fromkeys(task[:2] for task in self._asked()):
-            tasks = [task for task in self.plan.tasks() if task[:2] == (variant, seed)]
-            if finished >= set(tasks):
-                row = self._row(tasks[-1], self.runner(tasks[-1]))
-                where = ("variant", "profile", "overrides", "environment", "pipeline_seed", "command")
-                made = ("settings", "commit", "finished", "hardware", "versions")
+        finished = set(self._finished())
+        where = ("variant", "profile", "overrides", "environment", "pipeline_seed", "command")
+        made = ("settings", "commit", "finished", "hardware", "versions")
+        for place in dict.fromkeys(task[:2] for task in self._asked()):
+            tasks = [task for task in self.plan.tasks() if task[:2] == place]
+            if finished.issuperset(tasks):
+                row = self._row(tasks[-1])
                 kept = {name: row[name] for name in (*where, *made) if name in row}
                 yield _rounded({**kept, **pipeline_record(self.runner(tasks[-1]))})
 
     def questions(self) -> pd.DataFrame:
         """Tabulate what each mode is worth on each question, for evaluations with repeated answers."""
         tables = []
-        for task, runner in self._finished():
-            if runner.profile.evaluation.samples > 1:
-                report = load_report(runner.folder(task.stage) / "answers.jsonl", runner.profile.rl.gamma)
-                table = by_question(report).reset_index()
+        for task in self._finished():
+            profile, folder = self.runner(task).profile, self.runner(task).folder(task.stage)
+            if profile.evaluation.samples > 1:
+                table = by_question(load_report(folder / "answers.jsonl", profile.rl.gamma)).reset_index()
                 table.insert(0, "stage", task.stage.removeprefix("eval-"))
                 table.insert(0, "pipeline_seed", task.seed)
                 tables.append(table)
@@ -283,17 +276,13 @@ class Grid:
 
 def _changes(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The overrides without those that say which runs there are, and how they are measured."""
-    return {
-        k: v for k, v in overrides.items() if k not in ("rl.arms", "rl.repetitions", "evaluation.samples")
-    }
+    which = {"rl.arms", "rl.repetitions", "evaluation.samples"}
+    return {name: value for name, value in overrides.items() if name not in which}
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, _DIGITS)
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as its file will have it, with floats to five digits."""
+    return json.loads(json.dumps(row), parse_float=lambda text: round(float(text), 5))
 
 
 def _kind(task: Task) -> str:
@@ -301,15 +290,9 @@ def _kind(task: Task) -> str:
     return task.stage.partition("-")[0] + ("-x" if "-x" in task.variant else "")
 
 
-def _left(waiting: list[Task], running: list[Task], seconds: Mapping[str, list[float]]) -> float:
-    """Seconds of work left, if every stage takes as long as its like on average and none can be linked."""
-    known = [took for kind in seconds.values() for took in kind]
-
-    def guess(task: Task) -> float:
-        like = seconds.get(_kind(task), known)
-        return sum(like) / len(like)
-
-    return sum(map(guess, waiting)) + sum(map(guess, running)) / 2
+def _guess(task: Task, took: Mapping[str, list[float]]) -> float:
+    """Seconds that a task takes if it is like its like, and not linked."""
+    return fmean(took.get(_kind(task)) or chain.from_iterable(took.values()))
 
 
 def _say(line: str):
@@ -319,11 +302,10 @@ def _say(line: str):
 def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
     """Write the rows of what is finished; returns how many of them are as they were, and which are not."""
     folder.mkdir(parents=True, exist_ok=True)
-    order = {task: number for number, task in enumerate(grid.plan.tasks())}
     before = {_place(row): row for row in (read_records(folder) if (folder / RECORDS).exists() else [])}
     fresh = {_place(row): row for row in grid.rows()}
-    rows = {task: row for task, row in {**before, **fresh}.items() if task in order}
-    _write_rows(folder / RECORDS, [rows[task] for task in sorted(rows, key=order.__getitem__)])
+    rows = before | fresh
+    _write_rows(folder / RECORDS, [rows[task] for task in grid.plan.tasks() if task in rows])
     if grid.plan.expectations:
         pipelines = [*read_expectations(folder), *grid.pipelines()]
         by_place = {(row["variant"], row["pipeline_seed"]): row for row in pipelines}
@@ -344,7 +326,7 @@ def _write_questions(path: Path, questions: pd.DataFrame):
     place = ["pipeline_seed", "stage"]
     if path.exists():
         known = pd.read_csv(path, dtype={"prompt": str}).set_index(place)
-        kept = known[~known.index.isin(questions.set_index(place).index)].reset_index()
+        kept = known.drop(questions.set_index(place).index, errors="ignore").reset_index()
         questions = pd.concat([kept, questions]).sort_values([*place, "question"])
     write_text(path, questions.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
@@ -368,7 +350,7 @@ def sweep(
 ):
     """Run the grids of a plan (see `read_plan`) under `runs_dir` and record in `results` what they found.
 
-    Raises StageError for an impossible plan, a stage that fails, or a place that cannot be written to.
+    Raises StageError for an impossible plan or a stage that fails, OSError if it cannot write.
     """
     if workers < 1:
         raise StageError(f"workers={workers}: expected at least 1")
@@ -376,15 +358,9 @@ def sweep(
     folder = results or grid.plan.results
     if folder is None:
         raise StageError(f"{plan} does not say where its records go: give --results, or the key results")
-    try:
-        if not record_only:
-            grid.run()
-        same, changed = record(grid, folder)
-    except OSError as error:
-        place = error.filename or folder
-        raise StageError(
-            f"cannot write to {place} ({error.strerror}): choose another, or free some space"
-        ) from None
+    if not record_only:
+        grid.run()
+    same, changed = record(grid, folder)
     _say(f"recorded in {folder}: {same} results as before, {len(changed)} changed")
     for row in changed:
         print(f"  changed: {row}")

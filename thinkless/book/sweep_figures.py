@@ -17,9 +17,8 @@ LIGHT = 0.6
 def reliability_diagram(groups: Mapping[str, tuple[str, pd.DataFrame]], bins: int = 10) -> go.Figure:
     """Mean need against mean P(think) in bins: {name: (colour, table)}; areas of marks follow the counts."""
     figure = go.Figure()
-    figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", name="calibrated", line={"color": NEUTRAL, "dash": "dot"}
-    )
+    dotted = {"color": NEUTRAL, "dash": "dot"}
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name="calibrated", line=dotted)
     for name, (color, table) in groups.items():
         points = reliability(table, bins)
         share = points["questions"] / points["questions"].sum()
@@ -48,46 +47,39 @@ def dial_figure(
     and accuracy of the dial, one row per bias; `trained`: the same of models trained at several gamma.
     """
     figure = make_subplots(rows=2, row_heights=[0.68, 0.32], vertical_spacing=0.2)
-    colors = [NEUTRAL, OBJECTIVE_COLORS["degrpo"], "#8e44ad"]
-    for (name, (dash, curve)), color in zip(curves.items(), colors, strict=True):
+    green = OBJECTIVE_COLORS["degrpo"]
+    for (name, (dash, curve)), color in zip(curves.items(), (NEUTRAL, green, "#8e44ad"), strict=True):
         line = {"color": color, "dash": dash}
         figure.add_scatter(x=curve["tokens"], y=curve["accuracy"], mode="lines", name=name, line=line)
+    diamonds = {"symbol": "diamond-open", "size": 10, "color": "#b8860b", "line_width": 2}
     figure.add_scatter(
         x=trained["tokens"],
         y=trained["accuracy"],
         mode="markers",
         name="trained at γ",
         hovertext=list(trained.index),
-        marker={"symbol": "diamond-open", "size": 10, "color": "#b8860b", "line": {"width": 2}},
+        marker=diamonds,
     )
-    zero = int(np.abs(at.index.to_numpy()).argmin())
-    point = at.iloc[zero]
-    figure.add_scatter(
-        x=[point["tokens"]],
-        y=[point["accuracy"]],
-        mode="markers",
-        name="slider",
-        marker={"size": 16, "color": OBJECTIVE_COLORS["degrpo"]},
-    )
+    # what the slider moves: one point above, one bar per level below
     labels = [f"level {level}" for level in rates.columns]
-    figure.add_bar(
-        x=labels,
-        y=rates.iloc[zero],
-        marker_color=list(LEVEL_COLORS[: len(labels)]),
-        showlegend=False,
-        row=2,
-        col=1,
-    )
-    moving = [
-        place for place, trace in enumerate(figure.data) if trace.name == "slider" or trace.type == "bar"
-    ]
-    steps = []
-    for bias in at.index:
-        moved = {
+    data = {
+        bias: {
             "x": [[at.loc[bias, "tokens"]], labels],
             "y": [[at.loc[bias, "accuracy"]], list(rates.loc[bias])],
         }
-        steps.append({"method": "restyle", "label": f"{bias:g}", "args": [moved, moving]})
+        for bias in at.index
+    }
+    zero = int(np.abs(at.index.to_numpy()).argmin())
+    (point_x, bars_x), (point_y, bars_y) = data[at.index[zero]].values()
+    dot = {"size": 16, "color": green}
+    figure.add_scatter(x=point_x, y=point_y, mode="markers", name="slider", marker=dot)
+    figure.add_bar(
+        x=bars_x, y=bars_y, marker_color=LEVEL_COLORS[: len(labels)], showlegend=False, row=2, col=1
+    )
+    moving = [len(figure.data) - 2, len(figure.data) - 1]
+    steps = [
+        {"method": "restyle", "label": f"{bias:g}", "args": [moved, moving]} for bias, moved in data.items()
+    ]
     slider = {"active": zero, "steps": steps, "currentvalue": {"prefix": "bias, nats: "}, "pad": {"t": 45}}
     figure.update_xaxes(title_text="tokens per answer", row=1, col=1)
     figure.update_yaxes(title_text="accuracy", row=1, col=1)
@@ -104,17 +96,11 @@ def grid_dots(
     for series, settings in values.items():
         x = [name for name, runs in settings.items() for _ in runs]
         y = [value for runs in settings.values() for value in runs]
-        marker = {"color": colors[series], "size": 9, "opacity": 0.6}
-        figure.add_scatter(x=x, y=y, mode="markers", name=series, marker=marker)
-        means = [np.mean(runs) for runs in settings.values()]
-        figure.add_scatter(
-            x=list(settings),
-            y=means,
-            mode="lines",
-            line={"color": colors[series], "width": 1},
-            showlegend=False,
-            hoverinfo="skip",
-        )
+        dots = {"color": colors[series], "size": 9, "opacity": 0.6}
+        figure.add_scatter(x=x, y=y, mode="markers", name=series, marker=dots)
+        x, y = list(settings), [float(np.mean(runs)) for runs in settings.values()]
+        line = {"color": colors[series], "width": 1}
+        figure.add_scatter(x=x, y=y, mode="lines", line=line, showlegend=False, hoverinfo="skip")
     figure.update_layout(yaxis_title=title, xaxis_type="category")
     return figure
 
@@ -127,17 +113,14 @@ def rule_figure(models: Mapping[str, pd.DataFrame]) -> go.Figure:
     figure = go.Figure()
     figure.add_hline(y=0, line={"color": NEUTRAL, "dash": "dot"})
     for name, table in models.items():
+        marks = ["circle" if rate > 0.5 else "circle-open" for rate in table["mean"]]
         figure.add_scatter(
             x=[f"level {level}" for level in table.index],
             y=table["margin"],
             name=name,
             mode="lines+markers",
             line={"width": 1},
-            marker={
-                "size": 12,
-                "symbol": ["circle" if rate > 0.5 else "circle-open" for rate in table["mean"]],
-                "line": {"width": 2},
-            },
+            marker={"size": 12, "symbol": marks, "line_width": 2},
             hovertext=[f"think rate {rate:.2f}" for rate in table["mean"]],
         )
     figure.update_layout(yaxis_title="margin for thinking")
@@ -151,43 +134,38 @@ def phase_diagram(regret: Mapping[str, pd.DataFrame], zeros: Mapping[str, pd.Ser
     """
     figure = make_subplots(rows=len(regret), cols=1, subplot_titles=list(regret), vertical_spacing=0.17)
     for row, (name, cells) in enumerate(regret.items(), start=1):
-        heights = np.arange(len(cells))
-        place = {"row": row, "col": 1}
+        heights, place = np.arange(len(cells)), {"row": row, "col": 1}
+        hover = "γ %{x}: regret %{z:.3f}<extra></extra>"
         figure.add_heatmap(
             x=cells.columns,
             y=heights,
             z=cells.to_numpy(),
             coloraxis="coloraxis",
-            hovertemplate="γ %{x}: regret %{z:.3f}<extra></extra>",
+            hovertemplate=hover,
             **place,
         )
+        numbers = cells.to_numpy().ravel()
         figure.add_scatter(
             x=np.tile(cells.columns, len(cells)),
             y=np.repeat(heights - 0.25, len(cells.columns)),
             mode="text",
-            text=[f"{value:.2f}" for value in cells.to_numpy().ravel()],
-            textfont={"color": ["#000000" if v > LIGHT else "#ffffff" for v in cells.to_numpy().ravel()]},
+            text=[f"{value:.2f}" for value in numbers],
+            textfont={"color": ["#000000" if value > LIGHT else "#ffffff" for value in numbers]},
             hoverinfo="skip",
-            showlegend=False,
             **place,
         )
         figure.add_scatter(
             x=zeros[name].loc[cells.index],
             y=heights + 0.1,
             mode="markers",
-            marker={
-                "symbol": "diamond",
-                "color": "#ffffff",
-                "size": 14,
-                "line": {"color": "#000000", "width": 2},
-            },
-            showlegend=False,
+            marker={"symbol": "diamond", "color": "#ffffff", "size": 14},
+            marker_line={"color": "#000000", "width": 2},
             hovertemplate="no pull at γ %{x:.2f}<extra></extra>",
             **place,
         )
         figure.update_yaxes(tickvals=heights, ticktext=list(cells.index), showgrid=False, **place)
         figure.update_xaxes(tickvals=list(cells.columns), showgrid=False, **place)
     figure.update_xaxes(title_text="γ", row=len(regret), col=1)
-    scale = {"colorscale": "Viridis", "cmin": 0, "cmax": 1}
-    figure.update_layout(coloraxis={**scale, "colorbar": {"thickness": 12}}, height=HEIGHT + 180)
+    scale = {"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": {"thickness": 12}}
+    figure.update_layout(coloraxis=scale, height=HEIGHT + 180, showlegend=False)
     return figure

@@ -64,7 +64,8 @@ def build(folder, cls=DeGRPOTrainer, train_dataset=None, reward_funcs=None, argu
     return cls(
         model=AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32),
         args=config(folder, **settings),
-        train_dataset=train_dataset or chain.draw_problems(chain.ChainWorld(), 8, seed=0),
+        train_dataset=train_dataset
+        or chain.draw_problems(chain.ChainWorld(), 8, seed=0).rename_column("question", "prompt"),
         processing_class=tokenizer,
         reward_funcs=reward_funcs or ModeReward(tokenizer, gamma=0.5),
         **(arguments or {}),

@@ -23,7 +23,7 @@ TEACHERS = [
 
 def pair(number, think_tokens, *, think_finished=True, short_correct=True):
     return {
-        "prompt": f"{number}+5=",
+        "question": f"{number}+5=",
         "answer": "8",
         "think_response": "8</think>8",
         "think_correct": think_finished,

@@ -33,17 +33,17 @@ GAMMA = 0.5
 
 
 def report(*questions):
-    """Questions as (prompt, level, P(think), free modes, short answers right or wrong, worked ones)."""
+    """Questions as (question, level, P(think), free modes, short answers right or wrong, worked ones)."""
     rows = []
-    for number, (prompt, level, probability, free, short, think) in enumerate(questions):
+    for number, (question, level, probability, free, short, think) in enumerate(questions):
         right = {"short": short, "think": think}
         settings = [("free", mode, right[mode][0]) for mode in free]
         settings += [(mode, mode, correct) for mode in right for correct in right[mode]]
         for setting, mode, correct in settings:
             rows.append(
                 {
-                    "question": number,
-                    "prompt": prompt,
+                    "number": number,
+                    "question": question,
                     "level": level,
                     "setting": setting,
                     "mode": mode,
@@ -51,7 +51,7 @@ def report(*questions):
                     "tokens": 10 if mode == "think" else 2,
                     "reward": reward(Mode.THINK if mode == "think" else Mode.SHORT, bool(correct), GAMMA),
                     "think_probability": probability,
-                    "fault": "thinks_in_short" if mode == "short" and prompt == "1+2+4=" else None,
+                    "fault": "thinks_in_short" if mode == "short" and question == "1+2+4=" else None,
                 }
             )
     return Report(pd.DataFrame(rows), GAMMA)
@@ -116,8 +116,8 @@ def test_intervals_hold_the_mean_and_shrink_with_more_questions():
 
 def world(needs_thought=lambda level: level > 1):
     """Sixty questions of two levels, short answers right where no thought is needed."""
-    table = pd.DataFrame({"prompt": [f"{a}+{b}=" for a in range(5) for b in range(6)]})
-    long = pd.DataFrame({"prompt": [f"{a}+{b}*2-1=" for a in range(5) for b in range(6)]})
+    table = pd.DataFrame({"question": [f"{a}+{b}=" for a in range(5) for b in range(6)]})
+    long = pd.DataFrame({"question": [f"{a}+{b}*2-1=" for a in range(5) for b in range(6)]})
     table = pd.concat([table.assign(level=1), long.assign(level=2)], ignore_index=True)
     table["accuracy_think"] = 1.0
     table["accuracy_short"] = [0.0 if needs_thought(level) else 1.0 for level in table["level"]]
@@ -131,7 +131,7 @@ def test_a_router_outside_learns_what_questions_show_and_nothing_else():
     thinks = outside_router(table)
     assert (thinks[table["level"] == 1] < 0.5).all()
     assert (thinks[table["level"] == 2] > 0.5).all()
-    shuffled = table.sample(frac=1, random_state=0).reset_index(drop=True).assign(prompt=table["prompt"])
+    shuffled = table.sample(frac=1, random_state=0).reset_index(drop=True).assign(question=table["question"])
     guesses = (outside_router(shuffled) > 0.5) == (gain(shuffled) > 0)
     assert guesses.mean() < 0.75
     with pytest.raises(ValueError, match="thinking pays on 0 of 60 questions"):
@@ -164,7 +164,7 @@ def test_the_dial_is_what_sampling_with_a_bias_does(tokenizer):
     """The expected think rate under a bias against that of a real generator."""
     generator = learn(tokenizer, both_ways())
     problems = Dataset.from_list(
-        [{"prompt": f"{q}=", "answer": a, "level": 1} for q, a in (("3+5", "8"), ("9-4", "5"))]
+        [{"question": q, "prompt": f"{q}=", "answer": a, "level": 1} for q, a in (("3+5", "8"), ("9-4", "5"))]
     )
     settings = {"max_tokens": 40, "gamma": GAMMA, "temperature": 0.6, "top_p": 0.95, "samples": 400}
     table = by_question(evaluate(generator, problems, **settings))

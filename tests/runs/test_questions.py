@@ -26,12 +26,12 @@ def problems(tmp_path):
 
 def test_every_stage_gets_its_questions(problems):
     teaching = problems.teaching(4, seed=1)
-    assert len(set(teaching["prompt"])) == 4
-    assert all(prompt.endswith(INSTRUCTION) for prompt in teaching["prompt"])
+    assert len(set(teaching["question"])) == 4
+    assert set(teaching["instruction"]) == {INSTRUCTION}
     training = problems.training(12, seed=1)
-    assert sorted(Counter(training["prompt"]).values()) == [2, 2, 2, 3, 3]
-    assert not any(INSTRUCTION in prompt for prompt in training["prompt"])
-    assert list(problems.training(12, seed=2)["prompt"]) != list(training["prompt"])
+    assert sorted(Counter(training["question"]).values()) == [2, 2, 2, 3, 3]
+    assert "instruction" not in training.column_names
+    assert list(problems.training(12, seed=2)["question"]) != list(training["question"])
     assert list(problems.held_out(1)["source"]) == ["aime_2024"] * 3
 
 

@@ -22,7 +22,7 @@ import pandas as pd
 import yaml
 
 from thinkless.book.expectations import EXPECTATIONS, pipeline_record, read_expectations
-from thinkless.book.results import QUESTIONS, RECORDS, read_records
+from thinkless.book.results import QUESTIONS, RECORDS, read_question_table, read_records
 from thinkless.errors import StageError
 from thinkless.evaluation import load_report
 from thinkless.evaluation.routers import by_question
@@ -343,9 +343,9 @@ def _write_questions(path: Path, questions: pd.DataFrame):
     """Write the table of questions; those of runs that were not looked at stay as they are."""
     place = ["pipeline_seed", "stage"]
     if path.exists():
-        known = pd.read_csv(path, dtype={"prompt": str}).set_index(place)
+        known = read_question_table(path).set_index(place)
         kept = known[~known.index.isin(questions.set_index(place).index)].reset_index()
-        questions = pd.concat([kept, questions]).sort_values([*place, "question"])
+        questions = pd.concat([kept, questions]).sort_values([*place, "number"])
     write_text(path, questions.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
 

@@ -38,8 +38,9 @@ Rows: {kept}.
 
 ## Columns
 
-`prompt`, `answer` (the gold answer, empty where none is known), and for each mode m, `think` and `short`:
-`m_response` (what follows the control token), `m_correct`, `m_tokens` (end token included), `m_finished`.
+`question`, `instruction` (where it was asked with one), `answer` (the gold answer, empty where none is
+known), and for each mode m, `think` and `short`: `m_response` (what follows the control token),
+`m_correct`, `m_tokens` (end token included), `m_finished`.
 
 ## Licence
 

@@ -22,21 +22,21 @@ FIGURES = ("think rate", "accuracy", "tokens", "reward", "regret")
 def by_question(report: Report) -> pd.DataFrame:
     """One row per question: what each mode is worth on it, and what the model chose.
 
-    Columns: `prompt`, `level`; `probability`, P(think) at temperature 1; `chosen`, the share of free
+    Columns: `question`, `level`; `probability`, P(think) at temperature 1; `chosen`, the share of free
     answers that think, and `hacked`, the share that think inside ``<short>``; for m in "short", "think":
     `accuracy_m`, `tokens_m`, `reward_m`, and `fault_m`, the share with a format fault, means over the
     forced samples.
     """
     answers = report.answers
-    table = answers.groupby("question").agg(
-        prompt=("prompt", "first"), level=("level", "first"), probability=("think_probability", "mean")
+    table = answers.groupby("number").agg(
+        question=("question", "first"), level=("level", "first"), probability=("think_probability", "mean")
     )
     free = report.setting("free")
-    table["chosen"] = (free["mode"] == "think").groupby(free["question"]).mean()
-    table["hacked"] = (free["fault"] == "thinks_in_short").groupby(free["question"]).mean()
+    table["chosen"] = (free["mode"] == "think").groupby(free["number"]).mean()
+    table["hacked"] = (free["fault"] == "thinks_in_short").groupby(free["number"]).mean()
     for mode in ("short", "think"):
         forced = report.setting(mode)
-        means = forced.assign(fault=forced["fault"].notna()).groupby("question")
+        means = forced.assign(fault=forced["fault"].notna()).groupby("number")
         names = {"accuracy": "correct", "tokens": "tokens", "reward": "reward", "fault": "fault"}
         for name, column in names.items():
             table[f"{name}_{mode}"] = means[column].mean()
@@ -124,7 +124,7 @@ def outside_router(table: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> np.
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
     weights = {"logisticregression__sample_weight": gain(table).abs().to_numpy()}
     return cross_val_predict(
-        model, table["prompt"], labels, cv=parts, method="predict_proba", params=weights
+        model, table["question"], labels, cv=parts, method="predict_proba", params=weights
     )[:, 1]
 
 

@@ -89,9 +89,9 @@ class MathProblems(Section):
     limit: Annotated[int | None, For("eval")] = Field(None, ge=1)
     """At most so many questions of each benchmark."""
     instruct_evaluation: Annotated[bool, For("base", "distill", "eval")] = True
-    """Ask for step-by-step reasoning and a boxed answer in evaluation prompts."""
+    """Ask for step-by-step reasoning and a boxed answer in distillation, warm-up and evaluation."""
     instruct_rl: Annotated[bool, For("rl")] = False
-    """The same in RL prompts; the released code does without."""
+    """The same in RL; the released code does without."""
 
     def longest_answer(self) -> int | None:
         """Published questions set no limit of their own."""

@@ -49,7 +49,7 @@ def read_question_table(path: Path) -> pd.DataFrame:
 
 
 def read_questions(folder: Path = RESULTS) -> dict[tuple[int, str], pd.DataFrame]:
-    """The tables of `routers.by_question` by (pipeline seed, stage). Raises StageError if there are none."""
+    """The tables of `Report.by_question` by (pipeline seed, stage). Raises StageError if there are none."""
     table = read_question_table(_existing(folder / QUESTIONS))
     return {
         place: rows.drop(columns=["pipeline_seed", "stage"]).set_index("number")

@@ -25,7 +25,6 @@ from thinkless.book.expectations import EXPECTATIONS, pipeline_record, read_expe
 from thinkless.book.results import QUESTIONS, RECORDS, read_question_table, read_records
 from thinkless.errors import StageError
 from thinkless.evaluation import load_report
-from thinkless.evaluation.routers import by_question
 from thinkless.files import digest, write_text
 from thinkless.pipeline import pipeline, rl_stage
 from thinkless.runs.runner import Runner, ended_at_exit
@@ -274,7 +273,7 @@ class Grid:
         for task, runner in self._finished():
             if runner.profile.evaluation.samples > 1:
                 report = load_report(runner.folder(task.stage) / "answers.jsonl", runner.profile.rl.gamma)
-                table = by_question(report).reset_index()
+                table = report.by_question().reset_index()
                 table.insert(0, "stage", task.stage.removeprefix("eval-"))
                 table.insert(0, "pipeline_seed", task.seed)
                 tables.append(table)

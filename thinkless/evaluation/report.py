@@ -62,6 +62,30 @@ class Report:
         table.insert(0, "share", table["answers"] / len(free))
         return table
 
+    def by_question(self) -> pd.DataFrame:
+        """One row per question: what each mode is worth on it, and what the model chose.
+
+        Columns: `question`, `level`; `probability`, P(think) at temperature 1; `chosen`, the share of free
+        answers that think, and `hacked`, the share that think inside ``<short>``; for m in "short", "think":
+        `accuracy_m`, `tokens_m`, `reward_m`, and `fault_m`, the share with a format fault, means over the
+        forced samples.
+        """
+        table = self.answers.groupby("number").agg(
+            question=("question", "first"),
+            level=("level", "first"),
+            probability=("think_probability", "mean"),
+        )
+        free = self.setting("free")
+        table["chosen"] = (free["mode"] == "think").groupby(free["number"]).mean()
+        table["hacked"] = (free["fault"] == "thinks_in_short").groupby(free["number"]).mean()
+        for mode in ("short", "think"):
+            forced = self.setting(mode)
+            means = forced.assign(fault=forced["fault"].notna()).groupby("number")
+            names = {"accuracy": "correct", "tokens": "tokens", "reward": "reward", "fault": "fault"}
+            for name, column in names.items():
+                table[f"{name}_{mode}"] = means[column].mean()
+        return table
+
     def modes_on(self, questions: Dataset) -> pd.DataFrame:
         """Gather by level what the closed form of the mode gradient needs to know about RL on `questions`.
 
@@ -80,6 +104,7 @@ class Report:
     def routers(self) -> pd.DataFrame:
         """Think rate, accuracy, tokens and reward of the model and of routers made from its answers.
 
+        More routers, judged question by question, are in `evaluation.routers`.
         `oracle by level` knows each level's mean rewards, `oracle by question` the outcome of each
         question's own forced answers: an upper bound that luck helps, since it picks after the fact.
         """

@@ -53,6 +53,7 @@ def test_a_setting_changes_the_stages_that_depend_on_it_and_no_other(override, c
 @pytest.mark.parametrize(
     ("override", "changed"),
     [
+        ({"problems.train": "deepscaler"}, {"distill", "rl-degrpo-0", "eval-sft", "eval-rl-degrpo-0"}),
         ({"problems.evaluate": ["aime_2024"]}, {"eval-sft", "eval-rl-degrpo-0"}),
         ({"problems.limit": 5}, {"eval-sft", "eval-rl-degrpo-0"}),
         ({"problems.instruct_rl": False}, {"rl-degrpo-0"}),

@@ -179,6 +179,7 @@ def _evaluate(source: str):
                 raise ValueError("its rows have no number, as in earlier versions")
         except (ValueError, KeyError) as error:
             raise StageError(f"{path} is damaged ({error}): delete it to ask its questions again") from None
+        contamination = run.profile.problems.contamination()
         with closing(open_generator(model, settings.engine)) as generator:
             problems = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
             for setting in [name for name in SETTINGS if name not in done]:
@@ -195,7 +196,8 @@ def _evaluate(source: str):
                 )
                 lines += report.lines()
                 write_text(path, lines)
-        return load_report(path, gamma).summary()
+        metrics: dict[str, Any] = load_report(path, gamma).summary()
+        return metrics | ({"also_in_training": contamination} if contamination else {})
 
     return compute
 

@@ -40,6 +40,13 @@ def test_the_rows_of_the_source_are_counted(problems):
     assert problems.source_counts() == {"deepscaler": counts}
 
 
+def test_benchmark_questions_that_are_trained_on_are_counted(problems, tmp_path):
+    """Two of three are in the training set, one of them in other spelling."""
+    rows = [{"problem": text, "answer": "1"} for text in ("find 0 + 0", "Find 4+4.", "Find 5+5.")]
+    (tmp_path / "aime_2024.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert problems.contamination() == {"aime_2024": 2}
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

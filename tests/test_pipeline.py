@@ -87,7 +87,7 @@ def runner(runs, tmp_path):
     return pipeline("smoke", overrides=SMALLEST, runs_dir=tmp_path / "runs")
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "{}"])
+@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"setting": "free", "question": 0, "prompt": "3+5="}'])
 def test_damaged_answers_are_named(line, runner):
     path = runner.folder("eval-sft") / "answers.jsonl"
     (path.parent / "manifest.json").rename(path.parent / "begun.json")  # both hold the stage's key

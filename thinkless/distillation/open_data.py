@@ -167,7 +167,7 @@ class Recorded:
     def complete(
         self, prompts: Sequence[str], *, max_tokens: int, n: int = 1, **_: Any
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """(place of the prompt, its completions); see `collect.Streams`."""
+        """(place of the prompt, its completions); see `store.Streams`."""
         for place, prompt in enumerate(prompts):
             if prompt not in self._found:
                 raise ValueError(f"there is no recorded answer to {prompt!r}: ask the questions as they are")

@@ -1,6 +1,6 @@
 """The teachers that a profile names, ready to answer: the base model, a published one, a server, or data.
 
-All of them are a `distill.Teacher`, so that distillation does not know which it has.
+All of them are a `pairs.Teacher`, so that distillation does not know which it has.
 """
 
 from collections.abc import Callable, Iterator

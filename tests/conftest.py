@@ -58,6 +58,26 @@ def model(tokenizer):
     return build_model(tokenizer, **TINY)
 
 
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory, tokenizer):
+    """A folder with an untrained model and its tokenizer, as `model/`."""
+    from thinkless.models import build_model
+
+    folder = tmp_path_factory.mktemp("untrained")
+    build_model(tokenizer, **TINY).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def learner(tmp_path_factory, tokenizer):
+    """A folder with a model that answers three questions in either mode, sometimes wrongly, as `model/`."""
+    folder = tmp_path_factory.mktemp("learner")
+    learn(tokenizer, both_ways()).model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return folder
+
+
 def learn(tokenizer, lines, **shape):
     """A generator on a tiny model trained here, in a second or two, on (prompt, completion) pairs.
 

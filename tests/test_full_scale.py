@@ -151,3 +151,5 @@ def test_every_stage_runs_through_its_chapter(profile, tmp_path):
     assert [row["step"] for row in steps] == [1, 2, 3, 4]  # two updates for each of two rollouts
     report = json.loads((root / "eval-rl-degrpo-0" / "manifest.json").read_text())["metrics"]
     assert report["questions"] == 4 * 3
+    # every benchmark here asks what the training set asks
+    assert list(report["also_in_training"].values()) == [3] * 4

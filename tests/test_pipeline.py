@@ -53,6 +53,7 @@ def test_a_setting_changes_the_stages_that_depend_on_it_and_no_other(override, c
 @pytest.mark.parametrize(
     ("override", "changed"),
     [
+        ({"problems.train": "deepscaler"}, {"distill", "rl-degrpo-0", "eval-sft", "eval-rl-degrpo-0"}),
         ({"problems.evaluate": ["aime_2024"]}, {"eval-sft", "eval-rl-degrpo-0"}),
         ({"problems.limit": 5}, {"eval-sft", "eval-rl-degrpo-0"}),
         ({"problems.instruct_rl": False}, {"rl-degrpo-0"}),
@@ -86,7 +87,7 @@ def runner(runs, tmp_path):
     return pipeline("smoke", overrides=SMALLEST, runs_dir=tmp_path / "runs")
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "{}"])
+@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"setting": "free", "question": 0, "prompt": "3+5="}'])
 def test_damaged_answers_are_named(line, runner):
     path = runner.folder("eval-sft") / "answers.jsonl"
     (path.parent / "manifest.json").rename(path.parent / "begun.json")  # both hold the stage's key

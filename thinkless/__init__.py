@@ -5,7 +5,7 @@ Read the method in this order; each file fits on a few screens:
     modes.py        the control tokens <short> and <think>, and the mode of a completion
     rewards.py      the verdict on a completion, and what it is worth
     objectives.py   what each token of it weighs: GRPO, DeGRPO and their relatives
-    losses.py       the same losses written out, as the reference
+    losses.py       the same losses written out: the reference, which no training calls
     trainer.py      DeGRPOTrainer: those weights inside TRL's GRPOTrainer
     generation/     completions from Transformers, vLLM or a server
 

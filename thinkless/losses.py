@@ -1,7 +1,8 @@
-"""The two losses of the paper, written from scratch, term by term.
+"""The reference, which no training calls: the two losses of the paper, from scratch, term by term.
 
-For reading and as the reference that the trainer is tested against (`tests/test_trainer.py`);
-training itself runs on TRL, which gets the same numbers from `objectives.token_advantages`.
+To change what is trained, change `objectives.py`: training runs on TRL, which gets the same numbers from
+`objectives.token_advantages`. These losses are for reading, and the trainer's tests hold it to them.
+
 All inputs are (B, T) unless said; position 0 is the control token; results are scalars to minimise.
 Equations are those of arXiv 2505.13379.
 """

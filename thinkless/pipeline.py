@@ -8,10 +8,11 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, disable_progress_bars, load_from_disk
+from datasets import Dataset, disable_progress_bars
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -27,7 +28,7 @@ from thinkless.generation.chat_template import chat_prompt, install_chat_templat
 from thinkless.generation.load import open_generator
 from thinkless.models import build_model, build_tokenizer, fetch, load, load_tokenizer, save
 from thinkless.modes import Mode, add_control_tokens
-from thinkless.problems import chain
+from thinkless.problems import chain, in_words
 from thinkless.runs.profiles import ProfileError, load_profile
 from thinkless.runs.questions import ChainProblems
 from thinkless.runs.runner import Run, Runner, Stage
@@ -36,18 +37,9 @@ from thinkless.runs.settings import PretrainedModel, Profile
 from thinkless.training import in_batches_of_similar_length, train_rl, train_supervised
 
 
-def prompts(questions: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """`questions` as the hybrid model is asked: through the tokenizer's chat template, if it has one.
-
-    Adds the column `prompt_tokens`.
-    """
-
-    def ask(row):
-        prompt = chat_prompt(tokenizer, row["prompt"])
-        length = len(tokenizer(prompt, add_special_tokens=False).input_ids)
-        return {"prompt": prompt, "prompt_tokens": length}
-
-    return questions.map(ask)
+def prompts(problems: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Add the column `prompt`: each question in words, in the tokenizer's chat template if it has one."""
+    return problems.add_column("prompt", [chat_prompt(tokenizer, words) for words in in_words(problems)])
 
 
 def _fetch_base(run: Run) -> dict[str, Any]:
@@ -146,10 +138,11 @@ def _prepare_sft(run: Run):
 def _sft(run: Run) -> dict[str, Any]:
     """The base model becomes a hybrid: it learns the control tokens and both kinds of answer."""
     settings, start = run.profile.sft, run.folder / "untrained"
-    pairs = prompts(load_from_disk(run.inputs["distill"] / "pairs"), load_tokenizer(start))
+    ask = partial(chat_prompt, load_tokenizer(start))
+    pairs = distillation.load_pairs(run.inputs["distill"] / "pairs")
     lengths = list(pairs["think_tokens"])
     pairs = in_batches_of_similar_length(pairs, lengths, settings.batch_size // 2, seed=run.seed)
-    rows = distillation.sft_rows(pairs, settings.think_share, run.seed)
+    rows = distillation.sft_rows(pairs, settings.think_share, run.seed, ask)
     return train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
 
 
@@ -157,10 +150,10 @@ def _rl(objective: str, repetition: int):
     def compute(run: Run) -> dict[str, Any]:
         settings, seed = run.profile.rl, run.seed + repetition
         start = run.inputs["sft"] / "model"
-        questions = run.profile.problems.training(settings.steps * settings.prompts_per_step, seed)
+        problems = run.profile.problems.training(settings.steps * settings.prompts_per_step, seed)
         return train_rl(
             start,
-            prompts(questions, load_tokenizer(start)),
+            prompts(problems, load_tokenizer(start)),
             objective,
             settings,
             run.folder,
@@ -180,15 +173,19 @@ def _evaluate(source: str):
         gamma, path = run.profile.rl.gamma, run.folder / "answers.jsonl"
         lines = path.read_text(encoding="utf-8") if path.exists() else ""
         try:
-            done = {line.value["setting"] for line in json_lines(path)} if lines else set()
+            rows = [line.value for line in json_lines(path)] if lines else []
+            done = {row["setting"] for row in rows}
+            if any("number" not in row for row in rows):
+                raise ValueError("its rows have no number, as in earlier versions")
         except (ValueError, KeyError) as error:
             raise StageError(f"{path} is damaged ({error}): delete it to ask its questions again") from None
+        contamination = run.profile.problems.contamination()
         with closing(open_generator(model, settings.engine)) as generator:
-            questions = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
+            problems = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
             for setting in [name for name in SETTINGS if name not in done]:
                 report = evaluate(
                     generator,
-                    questions,
+                    problems,
                     max_tokens=run.profile.longest("evaluation"),
                     gamma=gamma,
                     temperature=settings.temperature,
@@ -199,7 +196,8 @@ def _evaluate(source: str):
                 )
                 lines += report.lines()
                 write_text(path, lines)
-        return load_report(path, gamma).summary()
+        metrics: dict[str, Any] = load_report(path, gamma).summary()
+        return metrics | ({"also_in_training": contamination} if contamination else {})
 
     return compute
 

@@ -225,7 +225,7 @@ def report(free, short, think, probability=(0.25, 0.75)):
             reward = -1.0 if not correct else {"short": 1.0, "think": 0.5}[mode]
             rows.append(
                 {
-                    "question": level,
+                    "number": level,
                     "level": level,
                     "setting": setting,
                     "mode": mode,

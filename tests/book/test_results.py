@@ -51,7 +51,7 @@ def test_regret_of_the_model_and_of_a_random_router(raw):
     earned = sum(r["chosen"] * r["reward_think"] + (1 - r["chosen"]) * r["reward_short"] for r in raw)
     blind = sum(rate * r["reward_think"] + (1 - rate) * r["reward_short"] for r in raw)
     table = read_questions()[RUN]
-    found = routers.compare(table, routers.routers(table))["regret", "mean"]
+    found = routers.compare(table, routers.choose(table))["regret", "mean"]
     assert found["model"] == pytest.approx((best - earned) / len(raw), abs=1e-9)
     assert found["random, same rate"] == pytest.approx((best - blind) / len(raw), abs=1e-9)
 

@@ -23,7 +23,7 @@ TEACHERS = [
 
 def pair(number, think_tokens, *, think_finished=True, short_correct=True):
     return {
-        "prompt": f"{number}+5=",
+        "question": f"{number}+5=",
         "answer": "8",
         "think_response": "8</think>8",
         "think_correct": think_finished,
@@ -110,7 +110,6 @@ def test_the_text_says_what_became_of_long_answers(folder, overlong):
     assert ("they stand as they were cut" in text) == (overlong == "clip")
     assert "1 long, 0 short" in text
     assert "| short | Qwen2.5-Math | 8192 |" in text
-    assert "licences of both apply" in text
 
 
 def test_no_pairs_at_all_have_a_card_too(tmp_path):

@@ -110,8 +110,8 @@ def file(tmp_path):
 def test_problems_and_counts(file, tokenizer):
     recorded = Recorded(str(file), tokenizer)
     assert list(recorded.problems()) == [
-        {"prompt": "3+5=", "answer": "8", "level": None},
-        {"prompt": "9-1=", "answer": None, "level": None},
+        {"question": "3+5=", "answer": "8", "level": None},
+        {"question": "9-1=", "answer": None, "level": None},
     ]
     none = dict.fromkeys(LEFT_OUT, 0)
     assert recorded.counts == {"rows": 4, "used": 2, **none, "duplicate": 1, "no_thinking": 1}

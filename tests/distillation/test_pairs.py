@@ -7,6 +7,7 @@ answers are then known by hand.
 """
 
 import json
+import math
 import shutil
 
 import pytest
@@ -15,15 +16,16 @@ from datasets import Dataset, load_from_disk
 from test_store import disk_full_after
 
 from thinkless.__main__ import main
-from thinkless.distillation.pairs import Teacher, distill, keep_pairs, sft_rows, summary
+from thinkless.distillation.pairs import Teacher, distill, keep_pairs, load_pairs, sft_rows, summary
+from thinkless.generation import Completion
 from thinkless.modes import Mode
 from thinkless.pipeline import pipeline
 
 PROBLEMS = Dataset.from_list(
     [
-        {"prompt": "3+5=", "answer": "8", "level": 1},
-        {"prompt": "3+6=", "answer": "9", "level": 1},
-        {"prompt": "4+4=", "answer": "8", "level": 1},
+        {"question": "3+5=", "answer": "8", "level": 1},
+        {"question": "3+6=", "answer": "9", "level": 1},
+        {"question": "4+4=", "answer": "8", "level": 1},
     ]
 )
 SETTINGS = {"max_tokens": 9, "temperature": 0.0, "top_p": 1.0, "seed": 0}
@@ -38,8 +40,8 @@ def teachers(tokenizer):
     )
     short = learn(tokenizer, [("3+5=!", "8<eos>"), ("3+6=!", "<short>3+6=8<eos>"), ("4+4=!", "7<eos>")])
     return (
-        Teacher(long, Mode.THINK, ask=lambda prompt: prompt + "?"),
-        Teacher(short, Mode.SHORT, ask=lambda prompt: prompt + "!"),
+        Teacher(long, Mode.THINK, ask=lambda words: words + "?"),
+        Teacher(short, Mode.SHORT, ask=lambda words: words + "!"),
     )
 
 
@@ -98,11 +100,11 @@ def test_without_a_gold_answer_nobody_is_right_or_wrong(teachers):
 
 
 def test_pairs_are_kept_only_if_both_ended(pairs):
-    assert list(keep_pairs(pairs)["prompt"]) == ["3+5=", "4+4="]
+    assert list(keep_pairs(pairs)["question"]) == ["3+5=", "4+4="]
     only_short_unfinished = pairs.remove_columns("short_finished").add_column(
         "short_finished", [False, True, True]
     )
-    assert list(keep_pairs(only_short_unfinished)["prompt"]) == ["4+4="]
+    assert list(keep_pairs(only_short_unfinished)["question"]) == ["4+4="]
 
 
 def test_overlong_answers_may_stay_as_they_were_cut(pairs):
@@ -113,7 +115,7 @@ def test_a_short_answer_that_thinks_is_marked_and_its_pair_left_out(teachers, to
     lines = [("3+5=", "<think>8</think>8<eos>"), ("3+6=", "9<eos>"), ("4+4=", "4</think>8<eos>")]
     pairs = distill(PROBLEMS, [teachers[0], Teacher(learn(tokenizer, lines), Mode.SHORT)], **SETTINGS)
     assert list(pairs["short_thinks"]) == [True, False, True]
-    assert list(keep_pairs(pairs, overlong="clip")["prompt"]) == ["3+6="]
+    assert list(keep_pairs(pairs, overlong="clip")["question"]) == ["3+6="]
     assert summary(pairs, keep_pairs(pairs))["short_thinks"] == 2
 
 
@@ -158,6 +160,32 @@ def test_the_seed_decides_the_answers(teachers):
     assert list(first) != list(other)
 
 
+def test_teachers_and_student_are_asked_with_the_instruction_that_a_set_has(tmp_path):
+    """The question stays bare; only the prompts have the instruction behind it."""
+    prompts = []
+
+    class Listener:
+        def generate(self, asked, **_):
+            prompts.extend(asked)
+            return [[Completion((5,), "8", None, math.nan, "stop")] for _ in asked]
+
+    problems = PROBLEMS.select([0]).add_column("instruction", ["Be brief."])
+    teachers = [Teacher(Listener(), mode, ask=lambda words: f"[{words}]") for mode in Mode]
+    pairs = distill(problems, teachers, **SETTINGS, folder=tmp_path)
+    assert (
+        list(pairs["question"])
+        == [json.loads((tmp_path / "short.jsonl").read_text())["question"]]
+        == ["3+5="]
+    )
+    rows = sft_rows(pairs, ask=lambda words: f"[{words}]")
+    assert [*prompts, *rows["prompt"]] == ["[3+5=\nBe brief.]"] * 4
+
+
+def test_pairs_of_an_earlier_version_are_read(pairs, tmp_path):
+    pairs.rename_column("question", "prompt").save_to_disk(tmp_path)
+    assert list(load_pairs(tmp_path)) == list(pairs)
+
+
 def test_a_teacher_is_asked_the_prompt_itself_by_default(teachers):
     assert Teacher(teachers[0].generator, Mode.THINK).ask("3+5=") == "3+5="
 
@@ -182,7 +210,7 @@ def test_answers_are_kept_in_the_folder_and_asked_once(teachers, pairs, tmp_path
     assert list(distill(PROBLEMS, gone, **SETTINGS, folder=tmp_path)) == list(pairs)
     rows = [json.loads(line) for line in (tmp_path / "short.jsonl").read_text().splitlines()]
     assert [row["response"] for row in rows] == list(pairs["short_response"])
-    assert [row["question"] for row in rows] == list(pairs["prompt"])
+    assert [row["question"] for row in rows] == list(pairs["question"])
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from thinkless.modes import Mode
 CUES = {Mode.THINK: "?", Mode.SHORT: "!"}
 IN_FLIGHT = 3
 PROBLEMS = Dataset.from_list(
-    [{"prompt": f"{a}+{b}=", "answer": str((a + b) % 10)} for a in range(8) for b in range(5)]
+    [{"question": f"{a}+{b}=", "answer": str((a + b) % 10)} for a in range(8) for b in range(5)]
 )
 
 
@@ -120,13 +120,15 @@ def survives_both_deaths(start_server, url, model, tmp_path, settings) -> Datase
     stored = [[json.loads(line) for line in file.read_bytes().splitlines()] for file in run.files]
     assert run.lines()[: len(second)] == second
     for rows in stored:
-        assert sorted(row["question"] for row in rows) == sorted(PROBLEMS["prompt"])  # none lost or doubled
+        assert sorted(row["question"] for row in rows) == sorted(PROBLEMS["question"])  # none lost or doubled
         assert len({row["key"] for row in rows}) == len(rows)
     pairs = load_from_disk(tmp_path / "pairs")
-    assert list(pairs["prompt"]) == list(PROBLEMS["prompt"])
+    assert list(pairs["question"]) == list(PROBLEMS["question"])
     for mode, rows in zip(CUES, stored, strict=True):
         responses = {row["question"]: row["response"] for row in rows}
-        assert list(pairs[f"{mode.label}_response"]) == [responses[prompt] for prompt in pairs["prompt"]]
+        assert list(pairs[f"{mode.label}_response"]) == [
+            responses[question] for question in pairs["question"]
+        ]
     return pairs
 
 

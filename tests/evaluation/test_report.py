@@ -26,12 +26,12 @@ QUESTIONS = [
 ]
 
 
-def row(question, level, setting, answer):
+def row(number, level, setting, answer):
     mode, correct, tokens = answer
     reward = -1.0 if not correct else {"short": 1.0, "think": 0.5}[mode]
     return {
-        "question": question,
-        "prompt": "3+5=",
+        "number": number,
+        "question": "3+5=",
         "level": level,
         "setting": setting,
         "mode": mode,
@@ -145,10 +145,19 @@ def test_a_report_survives_disk(report, tmp_path):
     again = load_report(tmp_path / "answers.jsonl", gamma=0.5)
     assert again.summary() == report.summary()
     assert list(again.answers.columns) == list(report.answers.columns)
-    assert again.answers["prompt"].tolist() == report.answers["prompt"].tolist()
+    assert again.answers["question"].tolist() == report.answers["question"].tolist()
     assert again.answers["text"].tolist() == ["8"] * 15  # text stays text
     pd.testing.assert_frame_equal(again.routers(), report.routers())
     pd.testing.assert_frame_equal(again.by_level(), report.by_level())
+
+
+def test_a_report_of_an_earlier_version_is_read(report, tmp_path):
+    """It had `question` for the number and `prompt` for the question."""
+    earlier = report.answers.rename(columns={"question": "prompt", "number": "question"})
+    (tmp_path / "answers.jsonl").write_text(Report(earlier, 0.5).lines())
+    again = load_report(tmp_path / "answers.jsonl", gamma=0.5)
+    pd.testing.assert_frame_equal(again.answers, report.answers, check_dtype=False)
+    assert again.summary() == report.summary()
 
 
 def test_rewards_come_back_to_the_last_digit(report, tmp_path):
@@ -164,9 +173,9 @@ def test_rewards_come_back_to_the_last_digit(report, tmp_path):
 
 PROBLEMS = Dataset.from_list(
     [
-        {"prompt": "3+5=", "answer": "8", "level": 1},
-        {"prompt": "3+6=", "answer": "9", "level": 1},
-        {"prompt": "9-4=", "answer": "5", "level": 2},
+        {"question": "3+5", "prompt": "3+5=", "answer": "8", "level": 1},
+        {"question": "3+6", "prompt": "3+6=", "answer": "9", "level": 1},
+        {"question": "9-4", "prompt": "9-4=", "answer": "5", "level": 2},
     ]
 )
 LINES = [
@@ -187,7 +196,7 @@ def generator(tokenizer):
 
 def test_evaluation_by_hand(generator):
     report = evaluate(generator, PROBLEMS, **SETTINGS)
-    columns = ["setting", "question", "level", "mode", "correct", "tokens", "reward", "fault"]
+    columns = ["setting", "number", "level", "mode", "correct", "tokens", "reward", "fault"]
     answers = report.answers[columns].astype(object)
     assert answers.where(answers.notna(), None).values.tolist() == [
         ["free", 0, 1, "short", True, 3, 1.0, None],
@@ -200,7 +209,7 @@ def test_evaluation_by_hand(generator):
         ["think", 1, 1, "think", True, 10, 0.75, None],
         ["think", 2, 2, "think", False, 12, -1.0, "never_ends"],
     ]
-    assert report.answers["prompt"].tolist() == list(PROBLEMS["prompt"]) * 3
+    assert report.answers["question"].tolist() == list(PROBLEMS["question"]) * 3
     assert report.answers["text"][1] == "<think>3+6=9;</think>9"
     # three short lines against one think line, and the reverse
     assert report.setting("free")["think_probability"].tolist() == pytest.approx(
@@ -221,7 +230,7 @@ def test_settings_samples_and_seed(generator):
     settings = {**SETTINGS, "temperature": 2.0, "samples": 4, "settings": ["free"]}
     first, again, other = (evaluate(generator, PROBLEMS, **settings, seed=seed).answers for seed in (1, 1, 2))
     assert first["setting"].tolist() == ["free"] * 12
-    assert first["question"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert first["number"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     pd.testing.assert_frame_equal(first, again)
     assert first["text"].tolist() != other["text"].tolist()
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from thinkless.evaluation import Report, evaluate
 from thinkless.evaluation.routers import (
     area,
-    by_question,
+    choose,
     compare,
     dial,
     frontier,
@@ -23,7 +23,6 @@ from thinkless.evaluation.routers import (
     oracle_order,
     outcomes,
     outside_router,
-    routers,
     tilted,
 )
 from thinkless.modes import Mode
@@ -33,17 +32,17 @@ GAMMA = 0.5
 
 
 def report(*questions):
-    """Questions as (prompt, level, P(think), free modes, short answers right or wrong, worked ones)."""
+    """Questions as (question, level, P(think), free modes, short answers right or wrong, worked ones)."""
     rows = []
-    for number, (prompt, level, probability, free, short, think) in enumerate(questions):
+    for number, (question, level, probability, free, short, think) in enumerate(questions):
         right = {"short": short, "think": think}
         settings = [("free", mode, right[mode][0]) for mode in free]
         settings += [(mode, mode, correct) for mode in right for correct in right[mode]]
         for setting, mode, correct in settings:
             rows.append(
                 {
-                    "question": number,
-                    "prompt": prompt,
+                    "number": number,
+                    "question": question,
                     "level": level,
                     "setting": setting,
                     "mode": mode,
@@ -51,20 +50,18 @@ def report(*questions):
                     "tokens": 10 if mode == "think" else 2,
                     "reward": reward(Mode.THINK if mode == "think" else Mode.SHORT, bool(correct), GAMMA),
                     "think_probability": probability,
-                    "fault": "thinks_in_short" if mode == "short" and prompt == "1+2+4=" else None,
+                    "fault": "thinks_in_short" if mode == "short" and question == "1+2+4=" else None,
                 }
             )
     return Report(pd.DataFrame(rows), GAMMA)
 
 
-TABLE = by_question(
-    report(
-        ("1+1=", 1, 0.2, ["short", "think"], [1, 1], [1, 1]),
-        ("1+2=", 1, 0.1, ["short", "short"], [1, 0], [1, 1]),
-        ("1+2+3=", 2, 0.9, ["think", "think"], [0, 0], [1, 1]),
-        ("1+2+4=", 2, 0.6, ["think", "short"], [0, 1], [1, 0]),
-    )
-)
+TABLE = report(
+    ("1+1=", 1, 0.2, ["short", "think"], [1, 1], [1, 1]),
+    ("1+2=", 1, 0.1, ["short", "short"], [1, 0], [1, 1]),
+    ("1+2+3=", 2, 0.9, ["think", "think"], [0, 0], [1, 1]),
+    ("1+2+4=", 2, 0.6, ["think", "short"], [0, 1], [1, 0]),
+).by_question()
 
 
 def test_a_table_by_hand():
@@ -86,7 +83,7 @@ def test_outcomes_by_hand():
 
 
 def test_routers_by_hand():
-    found = routers(TABLE, np.array([0.1, 0.6, 0.7, 0.2]))
+    found = choose(TABLE, np.array([0.1, 0.6, 0.7, 0.2]))
     assert list(found["random, same rate"]) == [0.5] * 4
     assert list(found["outside the model"]) == [0, 1, 1, 0]
     assert list(found["oracle by level"]) == [0, 0, 1, 1]
@@ -95,7 +92,7 @@ def test_routers_by_hand():
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
 def test_no_router_beats_the_oracle_by_question(thinks):
-    oracle = outcomes(TABLE, routers(TABLE)["oracle by question"])["reward"]
+    oracle = outcomes(TABLE, choose(TABLE)["oracle by question"])["reward"]
     assert (oracle >= outcomes(TABLE, np.array(thinks))["reward"] - 1e-12).all()
 
 
@@ -106,18 +103,18 @@ def test_no_router_that_sees_levels_only_has_negative_regret(by_level):
 
 
 def test_intervals_hold_the_mean_and_shrink_with_more_questions():
-    few = compare(TABLE, routers(TABLE))
+    few = compare(TABLE, choose(TABLE))
     assert (few.xs("low", axis=1, level=1) <= few.xs("mean", axis=1, level=1) + 1e-12).all(axis=None)
     assert (few.xs("high", axis=1, level=1) >= few.xs("mean", axis=1, level=1) - 1e-12).all(axis=None)
     many = pd.concat([TABLE] * 25, ignore_index=True)
-    width = [t["accuracy", "high"] - t["accuracy", "low"] for t in (few, compare(many, routers(many)))]
+    width = [t["accuracy", "high"] - t["accuracy", "low"] for t in (few, compare(many, choose(many)))]
     assert width[1]["always short"] < width[0]["always short"] / 3
 
 
 def world(needs_thought=lambda level: level > 1):
     """Sixty questions of two levels, short answers right where no thought is needed."""
-    table = pd.DataFrame({"prompt": [f"{a}+{b}=" for a in range(5) for b in range(6)]})
-    long = pd.DataFrame({"prompt": [f"{a}+{b}*2-1=" for a in range(5) for b in range(6)]})
+    table = pd.DataFrame({"question": [f"{a}+{b}=" for a in range(5) for b in range(6)]})
+    long = pd.DataFrame({"question": [f"{a}+{b}*2-1=" for a in range(5) for b in range(6)]})
     table = pd.concat([table.assign(level=1), long.assign(level=2)], ignore_index=True)
     table["accuracy_think"] = 1.0
     table["accuracy_short"] = [0.0 if needs_thought(level) else 1.0 for level in table["level"]]
@@ -131,7 +128,7 @@ def test_a_router_outside_learns_what_questions_show_and_nothing_else():
     thinks = outside_router(table)
     assert (thinks[table["level"] == 1] < 0.5).all()
     assert (thinks[table["level"] == 2] > 0.5).all()
-    shuffled = table.sample(frac=1, random_state=0).reset_index(drop=True).assign(prompt=table["prompt"])
+    shuffled = table.sample(frac=1, random_state=0).reset_index(drop=True).assign(question=table["question"])
     guesses = (outside_router(shuffled) > 0.5) == (gain(shuffled) > 0)
     assert guesses.mean() < 0.75
     with pytest.raises(ValueError, match="thinking pays on 0 of 60 questions"):
@@ -164,10 +161,10 @@ def test_the_dial_is_what_sampling_with_a_bias_does(tokenizer):
     """The expected think rate under a bias against that of a real generator."""
     generator = learn(tokenizer, both_ways())
     problems = Dataset.from_list(
-        [{"prompt": f"{q}=", "answer": a, "level": 1} for q, a in (("3+5", "8"), ("9-4", "5"))]
+        [{"question": q, "prompt": f"{q}=", "answer": a, "level": 1} for q, a in (("3+5", "8"), ("9-4", "5"))]
     )
     settings = {"max_tokens": 40, "gamma": GAMMA, "temperature": 0.6, "top_p": 0.95, "samples": 400}
-    table = by_question(evaluate(generator, problems, **settings))
+    table = evaluate(generator, problems, **settings).by_question()
     for bias in (-0.5, 0.0, 0.4):
         expected = dial(table, [bias], temperature=0.6, top_p=0.95)["think rate"][bias]
         free = evaluate(generator, problems, **settings, mode_bias=bias, settings=["free"]).answers
@@ -178,7 +175,7 @@ def test_the_dial_is_what_sampling_with_a_bias_does(tokenizer):
 def test_the_dial_goes_from_always_short_to_always_think():
     ends = dial(TABLE, [-100, 100], temperature=1.0)
     assert list(ends["think rate"]) == pytest.approx([0, 1])
-    both = compare(TABLE, routers(TABLE))["accuracy", "mean"]
+    both = compare(TABLE, choose(TABLE))["accuracy", "mean"]
     assert list(ends["accuracy"]) == pytest.approx([both["always short"], both["always think"]])
 
 
@@ -207,7 +204,7 @@ def test_the_oracle_thinks_first_where_a_token_buys_most():
 
 
 def test_the_lead_of_one_router_over_another():
-    choices = routers(TABLE)
+    choices = choose(TABLE)
     mean, low, high = lead(TABLE, choices["always think"], choices["always short"])
     assert mean == pytest.approx((-0.5 + 0.5 + 1.5 - 0.25) / 4)
     assert low <= mean <= high

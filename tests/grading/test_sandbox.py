@@ -56,8 +56,8 @@ def test_equal_as_mathematics(given, gold, verdict):
     ["9^{9^{9^{9}}}", "(" * 1_900, r"\frac{" * 300 + "}" * 300, "1" * 1_900 + "!", "\x00", "\ud800"],
     ids=["tower", "brackets", "fractions", "factorial", "nul", "surrogate"],
 )
+@pytest.mark.timeout(60)  # what it takes to fail
 def test_hostile_answers_are_unequal_and_the_next_is_judged(hostile, monkeypatch):
-    """Without the limits this test would not end."""
     monkeypatch.setattr(sandbox, "TIME_LIMIT", 0.5)
     assert equal(hostile, "17x") is False
     monkeypatch.undo()

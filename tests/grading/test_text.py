@@ -221,6 +221,7 @@ def test_canonical_is_settled_and_any_text_is_taken(text):
         r"\!",
     ],
 )
+@pytest.mark.timeout(60)  # what it takes to fail
 def test_no_text_takes_long(piece, size):
     """Patterns that backtrack would take for ever here; a possessive one made greedy does."""
     for text in (piece * size, "1" + piece * size + "!", "1 " + piece * size + "\n;"):

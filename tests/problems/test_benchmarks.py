@@ -19,6 +19,7 @@ from datasets import Dataset
 
 from thinkless.grading import is_correct
 from thinkless.problems import benchmarks as math
+from thinkless.problems import in_words
 from thinkless.problems.benchmarks import (
     INSTRUCTION,
     PROBLEM_SETS,
@@ -75,7 +76,9 @@ def write(path, rows):
 def test_every_set_from_every_format(name, suffix, tmp_path):
     problems = load_problems(name, path=write(tmp_path / f"rows{suffix}", [ROWS[name]]))
     answer, level = READ[name]
-    assert list(problems) == [{"prompt": "What is $1+1$?", "answer": answer, "level": level, "source": name}]
+    assert list(problems) == [
+        {"question": "What is $1+1$?", "answer": answer, "level": level, "source": name}
+    ]
 
 
 @pytest.mark.parametrize("name", PROBLEM_SETS)
@@ -110,14 +113,15 @@ def test_revisions_are_commits():
     assert all(re.fullmatch(r"[0-9a-f]{40}", problems.revision) for problems in PROBLEM_SETS.values())
 
 
-# Prompts, levels, filters
+# Instructions, levels, filters
 
 
 def test_the_instruction_follows_the_question(tmp_path):
     path = write(tmp_path / "rows.jsonl", [ROWS["math_500"]])
-    (bare,), (instructed,) = (load_problems("math_500", path=path, instruction=i) for i in (False, True))
-    assert bare["prompt"] == "What is $1+1$?"
-    assert instructed == bare | {"prompt": f"What is $1+1$?\n{INSTRUCTION}"}
+    bare, instructed = (load_problems("math_500", path=path, instruction=i) for i in (False, True))
+    assert in_words(bare) == ["What is $1+1$?"]
+    assert in_words(instructed) == [f"What is $1+1$?\n{INSTRUCTION}"]
+    assert instructed[0] == bare[0] | {"instruction": INSTRUCTION}
     assert r"\boxed{}" in INSTRUCTION
 
 
@@ -150,7 +154,7 @@ def test_filters_are_counted(tmp_path, caplog):
         problems, counts = read_problems("deepscaler", path=path, limit=2)
     assert counts == Counts(read=7, empty=3, duplicates=1, kept=3)
     assert str(counts) in caplog.text
-    assert [(row["prompt"], row["answer"]) for row in problems] == [("a", "1"), ("d", "4")]
+    assert [(row["question"], row["answer"]) for row in problems] == [("a", "1"), ("d", "4")]
 
 
 def test_a_folder_gives_the_files_of_the_set_or_of_its_split(tmp_path):
@@ -234,12 +238,12 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 
 def test_overlap_sees_through_spacing_and_case_only():
-    def problems(*prompts):
-        return Dataset.from_list([{"prompt": prompt} for prompt in prompts])
+    def problems(*questions):
+        return Dataset.from_list([{"question": question} for question in questions])
 
     train = problems(r"What is $\left( 3+5 \right)$?", "How many?")
-    test = problems(r"what is $(3 + 5)$", r"What is $(3 - 5)$?", f"how many\n{INSTRUCTION}", "How much?")
-    assert overlap(train, test) == [test["prompt"][0], test["prompt"][2]]
+    test = problems(r"what is $(3 + 5)$", r"What is $(3 - 5)$?", "how many", "How much?")
+    assert overlap(train, test) == [test["question"][0], test["question"][2]]
 
 
 # The real files
@@ -258,7 +262,7 @@ def test_the_real_files(name, file, levels):
     problems, counts = read_problems(name, path=path)
     assert counts.read == counts.kept == PROBLEM_SETS[name].rows
     assert Counter(problems["level"]) == levels
-    assert all(problems["prompt"])
+    assert all(problems["question"])
     assert all(problems["answer"])
     assert list(read_problems(name, path=FOLDER)[0]) == list(problems)
 

@@ -166,7 +166,7 @@ def test_size_is_the_number_of_levels(levels):
 
 def test_level_is_the_number_of_operators():
     for row in draw_problems(ChainWorld(), 100, seed=0):
-        assert len(re.findall(r"[-+*]", row["prompt"])) == row["level"]
+        assert len(re.findall(r"[-+*]", row["question"])) == row["level"]
 
 
 def test_mix_is_the_share_of_each_level():
@@ -207,9 +207,9 @@ def test_an_impossible_dial_is_named(dial, message):
 
 def test_held_out_questions_are_never_trained_on():
     world = ChainWorld()
-    tested = {row["prompt"] for row in held_out_problems(world, 200, seed=0) if row["level"] >= 2}
+    tested = {row["question"] for row in held_out_problems(world, 200, seed=0) if row["level"] >= 2}
     assert len(tested) == 4 * 200
-    trained = set(draw_problems(world, 4000, seed=0)["prompt"])
+    trained = set(draw_problems(world, 4000, seed=0)["question"])
     read = {prompt.rstrip("".join(CUES.values())) for prompt in textbook(world, 4000, seed=0)["prompt"]}
     assert not tested & (trained | read)
     assert all(prompt.endswith("=") for prompt in tested | trained | read)
@@ -225,12 +225,12 @@ def test_about_one_question_in_ten_is_held_out():
 
 def test_level_1_is_trained_on_whole():
     assert not any(is_held_out(f"{a}{o}{b}") for a in range(10) for o in "+-*" for b in range(10))
-    assert len(set(held_out_problems(ChainWorld(levels=1), 300, seed=0)["prompt"])) == 300
+    assert len(set(held_out_problems(ChainWorld(levels=1), 300, seed=0)["question"])) == 300
 
 
 def test_held_out_problems_are_distinct_and_bounded():
     rows = held_out_problems(ChainWorld(levels=3), 50, seed=4)
-    assert len(set(rows["prompt"])) == 150
+    assert len(set(rows["question"])) == 150
     assert Counter(rows["level"]) == {1: 50, 2: 50, 3: 50}
     with pytest.raises(ValueError, match="per_level=301: level 1 has only 300 questions"):
         held_out_problems(ChainWorld(), 301, seed=0)
@@ -252,8 +252,8 @@ def test_the_seed_decides_everything(draw):
 
 def test_columns():
     world = ChainWorld(levels=2)
-    assert draw_problems(world, 2, seed=0).column_names == ["prompt", "answer", "level"]
-    assert held_out_problems(world, 2, seed=0).column_names == ["prompt", "answer", "level"]
+    assert draw_problems(world, 2, seed=0).column_names == ["question", "answer", "level"]
+    assert held_out_problems(world, 2, seed=0).column_names == ["question", "answer", "level"]
     for row in textbook(world, 50, seed=0):
         assert row["prompt"].endswith("=" + CUES[row["style"]])
         question = row["prompt"][:-2]

@@ -26,18 +26,25 @@ def problems(tmp_path):
 
 def test_every_stage_gets_its_questions(problems):
     teaching = problems.teaching(4, seed=1)
-    assert len(set(teaching["prompt"])) == 4
-    assert all(prompt.endswith(INSTRUCTION) for prompt in teaching["prompt"])
+    assert len(set(teaching["question"])) == 4
+    assert set(teaching["instruction"]) == {INSTRUCTION}
     training = problems.training(12, seed=1)
-    assert sorted(Counter(training["prompt"]).values()) == [2, 2, 2, 3, 3]
-    assert not any(INSTRUCTION in prompt for prompt in training["prompt"])
-    assert list(problems.training(12, seed=2)["prompt"]) != list(training["prompt"])
+    assert sorted(Counter(training["question"]).values()) == [2, 2, 2, 3, 3]
+    assert "instruction" not in training.column_names
+    assert list(problems.training(12, seed=2)["question"]) != list(training["question"])
     assert list(problems.held_out(1)["source"]) == ["aime_2024"] * 3
 
 
 def test_the_rows_of_the_source_are_counted(problems):
     counts = {"read": 7, "empty": 1, "duplicates": 1, "kept": 5}
     assert problems.source_counts() == {"deepscaler": counts}
+
+
+def test_benchmark_questions_that_are_trained_on_are_counted(problems, tmp_path):
+    """Two of three are in the training set, one of them in other spelling."""
+    rows = [{"problem": text, "answer": "1"} for text in ("find 0 + 0", "Find 4+4.", "Find 5+5.")]
+    (tmp_path / "aime_2024.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert problems.contamination() == {"aime_2024": 2}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ from thinkless.runs.profiles import load_profile
 from thinkless.runs.runner import ARCHIVE, BEGUN, MANIFEST, Run, Runner, Stage, StageError
 
 
+SLOW_DISK = 3 * stages.FOLLOWING
+
+
 def note(run: Run, text: str = ""):
     """One line for every computation: stage, process, threads."""
     with (run.folder.parent / "calls.txt").open("a") as calls:
@@ -383,19 +386,27 @@ def test_the_first_failure_stops_the_others_which_can_go_on_later(tmp_path):
     assert runner.manifest("patient")["metrics"] == {"resumed": True}
 
 
-def test_a_machine_that_follows_lends_its_processes_once(tmp_path, monkeypatch):
-    """While the first machine still reads what was trained, begun.json is there and the manifest is not."""
-    for name, value in (("NODE_RANK", "1"), ("MASTER_ADDR", "127.0.0.1")):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("thinkless.runs.runner.FOLLOWING", 0.01)
-    runner = make(tmp_path, {"launch.machines": 2, "launch.processes": 2, "rl.micro_batch": 8})
-    runner.folder("ranks").mkdir(parents=True)
-    (runner.folder("ranks") / BEGUN).write_text(json.dumps({"key": runner.key("ranks")}))
-    launched, looks = [], iter([False] * 6 + [True])
-    monkeypatch.setattr(runner, "_launch", launched.append)
-    monkeypatch.setattr(runner, "is_done", lambda name: next(looks))
-    runner.run("ranks")
-    assert launched == ["ranks"]
+@pytest.mark.slow
+def test_a_machine_that_follows_lends_its_processes_once(tmp_path):
+    """Two runners as on two machines. The first is slow to hash what was trained: the second looks several
+    times while begun.json is there and the manifest is not, and would wait for it in vain if it began again."""
+    from servers import free_port  # only here: processes that run this file do not find it
+
+    overrides = {"launch.machines": 2, "launch.processes": 2, "rl.micro_batch": 8}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    command = [sys.executable, __file__, "ranks", str(tmp_path), json.dumps(overrides)]
+    machines = [
+        subprocess.Popen([*command, *flags], env={**os.environ, **place, "NODE_RANK": str(rank)})
+        for rank, flags in ((0, ["--slow-disk"]), (1, []))
+    ]
+    with stages.ended_at_exit(dict(enumerate(machines))):
+        assert [machine.wait(timeout=120) for machine in machines] == [0, 0]
+    folder = tmp_path / "smoke" / "seed0" / "ranks"
+    assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
+    assert (folder / "prepared").read_text() == "by the launcher\n"  # on one machine only
+    assert json.loads((folder / MANIFEST).read_text())["seconds"] > SLOW_DISK
+    logs = [folder.parent / name for name in (".ranks.log", ".ranks.1.log")]
+    assert all(log.exists() for log in logs)  # each machine has lent a process
 
 
 @pytest.mark.slow
@@ -417,8 +428,9 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)  # what it takes to fail
 def test_workers_end_with_the_run_that_started_them(tmp_path):
-    """Without that, a killed run would leave workers that go on writing. (This test would not end.)"""
+    """Without that, a killed run would leave workers that go on writing."""
     owner = start(tmp_path, "patient", "--many")
     runner = make(tmp_path)
     wait_for(runner.folder("patient") / "half")
@@ -444,6 +456,9 @@ def main():
     name, runs_dir, overrides, *flags = sys.argv[1:]
     if "--owned" in flags:
         end_with_owner()
+    if "--slow-disk" in flags:
+        hashed = stages.digest_files
+        stages.digest_files = lambda *place: time.sleep(SLOW_DISK) or hashed(*place)
     runner = make(runs_dir, json.loads(overrides))
     if "--rank" in flags:
         runner.compute(name)

@@ -11,7 +11,7 @@ import functools
 import pytest
 import torch
 from conftest import both_ways, learn
-from test_trainer import ALPHA, LONGEST, QUESTIONS, build, formula, own_logps, padded
+from trainers import ALPHA, LONGEST, QUESTIONS, build, formula, own_logps, padded
 
 from thinkless.modes import Mode, control_id
 from thinkless.objectives import OBJECTIVES

@@ -9,6 +9,7 @@ import pandas as pd
 
 from thinkless.errors import StageError
 from thinkless.evaluation.prediction import predicted_pull
+from thinkless.evaluation.report import present_names
 from thinkless.files import json_lines
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.provenance import RESULTS
@@ -41,11 +42,16 @@ def read_records(folder: Path = RESULTS) -> list[dict[str, Any]]:
     return read_rows(_existing(folder / RECORDS), ("variant", "pipeline_seed", "stage", "metrics"))
 
 
+def read_question_table(path: Path) -> pd.DataFrame:
+    """A sweep's table of questions as it lies on disk, columns under their present names."""
+    return present_names(pd.read_csv(path, dtype={"question": str, "prompt": str}))
+
+
 def read_questions(folder: Path = RESULTS) -> dict[tuple[int, str], pd.DataFrame]:
-    """The tables of `routers.by_question` by (pipeline seed, stage). Raises StageError if there are none."""
-    table = pd.read_csv(_existing(folder / QUESTIONS), dtype={"prompt": str})
+    """The tables of `Report.by_question` by (pipeline seed, stage). Raises StageError if there are none."""
+    table = read_question_table(_existing(folder / QUESTIONS))
     return {
-        place: rows.drop(columns=["pipeline_seed", "stage"]).set_index("question")
+        place: rows.drop(columns=["pipeline_seed", "stage"]).set_index("number")
         for place, rows in table.groupby(["pipeline_seed", "stage"])
     }
 

@@ -25,10 +25,9 @@ import pandas as pd
 import yaml
 
 from thinkless.book.expectations import EXPECTATIONS, pipeline_record, read_expectations
-from thinkless.book.results import QUESTIONS, RECORDS, read_records
+from thinkless.book.results import QUESTIONS, RECORDS, read_question_table, read_records
 from thinkless.errors import StageError
 from thinkless.evaluation import load_report
-from thinkless.evaluation.routers import by_question
 from thinkless.files import digest, write_text
 from thinkless.pipeline import pipeline, rl_stage
 from thinkless.runs.runner import Runner, ended_at_exit
@@ -267,7 +266,8 @@ class Grid:
         for task in self._finished():
             profile, folder = self.runner(task).profile, self.runner(task).folder(task.stage)
             if profile.evaluation.samples > 1:
-                table = by_question(load_report(folder / "answers.jsonl", profile.rl.gamma)).reset_index()
+                report = load_report(folder / "answers.jsonl", profile.rl.gamma)
+                table = report.by_question().reset_index()
                 table.insert(0, "stage", task.stage.removeprefix("eval-"))
                 table.insert(0, "pipeline_seed", task.seed)
                 tables.append(table)
@@ -325,9 +325,9 @@ def _write_questions(path: Path, questions: pd.DataFrame):
     """Write the table of questions; those of runs that were not looked at stay as they are."""
     place = ["pipeline_seed", "stage"]
     if path.exists():
-        known = pd.read_csv(path, dtype={"prompt": str}).set_index(place)
+        known = read_question_table(path).set_index(place)
         kept = known.drop(questions.set_index(place).index, errors="ignore").reset_index()
-        questions = pd.concat([kept, questions]).sort_values([*place, "question"])
+        questions = pd.concat([kept, questions]).sort_values([*place, "number"])
     write_text(path, questions.to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
 

@@ -38,8 +38,9 @@ Rows: {kept}.
 
 ## Columns
 
-`prompt`, `answer` (the gold answer, empty where none is known), and for each mode m, `think` and `short`:
-`m_response` (what follows the control token), `m_correct`, `m_tokens` (end token included), `m_finished`.
+`question`, `instruction` (where it was asked with one), `answer` (the gold answer, empty where none is
+known), and for each mode m, `think` and `short`: `m_response` (what follows the control token),
+`m_correct`, `m_tokens` (end token included), `m_finished`.
 
 ## Licence
 
@@ -57,8 +58,8 @@ def save_pairs(
     sampling: Mapping[str, Any],
     overlong: str = "drop",
 ):
-    """Write pairs and card. `sampling` is what `distill.distill` was given; `counts` is what
-    `distill.summary` gave, and whatever else is to stand in the front matter."""
+    """Write pairs and card. `sampling` is what `pairs.distill` was given; `counts` is what
+    `pairs.summary` gave, and whatever else is to stand in the front matter."""
     pairs.save_to_disk(folder)
     facts = [_facts(teacher, pairs, counts, sampling) for teacher in teachers]
     data = DatasetCardData(

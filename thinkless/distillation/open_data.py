@@ -155,9 +155,9 @@ class Recorded:
             raise StageError(f"{self._place(number)}: not a question with a long answer: {error}") from None
 
     def problems(self) -> Dataset:
-        """The questions that have an answer: `prompt`, `answer` (None where unknown), `level` (None)."""
-        columns = {"prompt": list(self._found), "answer": self._answers, "level": [None] * len(self._found)}
-        kinds = {"prompt": Value("string"), "answer": Value("string"), "level": Value("int64")}
+        """The questions that have an answer: `question`, `answer` (None where unknown), `level` (None)."""
+        columns = {"question": list(self._found), "answer": self._answers, "level": [None] * len(self._found)}
+        kinds = {"question": Value("string"), "answer": Value("string"), "level": Value("int64")}
         return Dataset.from_dict(columns, features=Features(kinds))
 
     def generate(self, prompts: Sequence[str], **settings: Any) -> list[list[Completion]]:
@@ -167,7 +167,7 @@ class Recorded:
     def complete(
         self, prompts: Sequence[str], *, max_tokens: int, n: int = 1, **_: Any
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """(place of the prompt, its completions); see `collect.Streams`."""
+        """(place of the prompt, its completions); see `store.Streams`."""
         for place, prompt in enumerate(prompts):
             if prompt not in self._found:
                 raise ValueError(f"there is no recorded answer to {prompt!r}: ask the questions as they are")

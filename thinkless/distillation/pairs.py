@@ -15,12 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Value, load_from_disk
 
 from thinkless.distillation.store import AnswerFile, collect
 from thinkless.files import digest
 from thinkless.generation import Completion, Generator
 from thinkless.modes import Mode
+from thinkless.problems import in_words
 from thinkless.rewards import judge
 
 Overlong = Literal["drop", "clip"]
@@ -34,8 +35,8 @@ class Teacher:
     generator: Generator
     mode: Mode
     """The mode whose answers it writes."""
-    ask: Callable[[str], str] = lambda prompt: prompt
-    """Turns a question's prompt into the teacher's own: a chat template, or a textbook's cue."""
+    ask: Callable[[str], str] = lambda words: words
+    """Turns a question in words into the teacher's prompt: by a chat template, or a textbook's cue."""
     name: str = "unnamed"
     """What the data set's card calls it; answers of another name are not taken for its own."""
     max_tokens: int | None = None
@@ -64,13 +65,13 @@ def distill(
     """
     with ExitStack() as stack:
         folder = Path(folder or stack.enter_context(TemporaryDirectory()))
-        questions = list(problems["prompt"])
+        questions, asked = list(problems["question"]), in_words(problems)
         for teacher in teachers:
             answers = stack.enter_context(AnswerFile(folder / f"{teacher.mode.label}.jsonl"))
             keys = collect(
                 answers,
                 questions,
-                [teacher.ask(question) for question in questions],
+                [teacher.ask(words) for words in asked],
                 teacher.generator,
                 teacher.mode,
                 teacher=teacher.name,
@@ -81,6 +82,13 @@ def distill(
             )
             problems = _add_answers(problems, teacher.mode, answers, keys)
     return problems
+
+
+def load_pairs(folder: Path) -> Dataset:
+    """The pairs that `card.save_pairs` has written; earlier versions called the question `prompt`."""
+    pairs = load_from_disk(folder)
+    assert isinstance(pairs, Dataset)
+    return pairs if "question" in pairs.column_names else pairs.rename_column("prompt", "question")
 
 
 def keep_pairs(pairs: Dataset, overlong: Overlong = "drop") -> Dataset:
@@ -117,18 +125,24 @@ def summary(pairs: Dataset, kept: Dataset) -> dict[str, Any]:
     return counts
 
 
-def sft_rows(pairs: Dataset, think_share: float = 0.5, seed: int = 0) -> Dataset:
+def sft_rows(
+    pairs: Dataset,
+    think_share: float = 0.5,
+    seed: int = 0,
+    ask: Callable[[str], str] = lambda words: words,
+) -> Dataset:
     """Two training rows per pair, `prompt` and `completion`, the two modes of a question adjacent.
 
-    The completion opens with the control token. Adjacent rows of an even-sized batch keep the modes
-    balanced in every single update, not only on average. Another `think_share` leaves out rows of the
-    rarer mode at random, so that this share of the others is expected to think.
+    `ask` turns a question in words into the student's prompt. The completion opens with the control token.
+    Adjacent rows of an even-sized batch keep the modes balanced in every single update, not only on average.
+    Another `think_share` leaves out rows of the rarer mode at random, so that this share of the others is
+    expected to think.
     """
     shares = {Mode.THINK: think_share, Mode.SHORT: 1 - think_share}
     rng = random.Random(f"balance-{seed}")
     rows = [
-        {"prompt": pair["prompt"], "completion": mode.value + pair[f"{mode.label}_response"]}
-        for pair in pairs
+        {"prompt": prompt, "completion": mode.value + pair[f"{mode.label}_response"]}
+        for prompt, pair in zip(map(ask, in_words(pairs)), pairs, strict=True)
         for mode in Mode
         if think_share == 0.5 or rng.random() * max(shares.values()) < shares[mode]
     ]

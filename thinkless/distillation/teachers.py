@@ -1,6 +1,6 @@
 """The teachers that a profile names, ready to answer: the base model, a published one, a server, or data.
 
-All of them are a `distill.Teacher`, so that distillation does not know which it has.
+All of them are a `pairs.Teacher`, so that distillation does not know which it has.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from thinkless.generation.load import open_generator
 from thinkless.grading import is_correct
 from thinkless.models import load, load_tokenizer
 from thinkless.modes import Mode
-from thinkless.problems import chain
+from thinkless.problems import chain, in_words
 from thinkless.runs.settings import CueTeacher, DataTeacher, ModelTeacher, ServerTeacher
 
 AnyTeacher = CueTeacher | ModelTeacher | ServerTeacher | DataTeacher
@@ -33,7 +33,7 @@ def accuracy_by_cue(base: TransformersGenerator, questions: Dataset, max_tokens:
     """Greedy accuracy of the base model by level (rows) and style of its cue (columns `short`, `think`)."""
     scores = []
     for teacher in cue_teachers(base):
-        asked = [teacher.ask(prompt) for prompt in questions["prompt"]]
+        asked = [teacher.ask(words) for words in in_words(questions)]
         answers = base.generate(asked, max_tokens=max_tokens, temperature=0)
         for row, (answer, *_) in zip(questions, answers, strict=True):
             scores.append((row["level"], teacher.mode.label, is_correct(answer.text, row["answer"])))
@@ -66,11 +66,11 @@ def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teach
 
 
 def _cue(mode: Mode) -> Callable[[str], str]:
-    return lambda prompt: prompt + chain.CUES[mode.label]
+    return lambda words: words + chain.CUES[mode.label]
 
 
 def _chat(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
     """A question in the teacher's own chat template."""
-    return lambda prompt: tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+    return lambda words: tokenizer.apply_chat_template(
+        [{"role": "user", "content": words}], tokenize=False, add_generation_prompt=True
     )

@@ -1,7 +1,7 @@
 """Is P(think) calibrated? It is one softmax, so it can be held against what thinking was worth.
 
 A question *needs* thinking if its short answer fails and its worked answer succeeds. Both are chances,
-estimated from repeated forced samples (`routers.by_question`). For answers that know nothing of each
+estimated from repeated forced samples (`Report.by_question`). For answers that know nothing of each
 other the need of a question is a chance too, (1 - accuracy_short) * accuracy_think, and every measure
 here takes it as a weight instead of rounding it to a label.
 """
@@ -79,7 +79,7 @@ def brier_score(table: pd.DataFrame) -> float:
 def no_worse(table: pd.DataFrame, thinks: np.ndarray) -> float:
     """Share of choices whose mode is right, over its forced samples, at least as often as the other.
 
-    `thinks` (questions,) is the chance to think, as in `routers.routers`.
+    `thinks` (questions,) is the chance to think, as in `routers.choose`.
     """
     ahead = table["accuracy_think"] - table["accuracy_short"]
     return float((thinks * (ahead >= 0) + (1 - thinks) * (ahead <= 0)).mean())

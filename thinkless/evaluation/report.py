@@ -21,17 +21,15 @@ from thinkless.rewards import judge, reward
 
 SETTINGS: dict[str, Mode | None] = {"free": None, "short": Mode.SHORT, "think": Mode.THINK}
 """How a question is answered: the forced mode, or None for the model's own choice."""
-CARRIED = ("source", "prompt_tokens")
-"""Columns of the questions that go into the report where they exist: benchmark, length of the prompt."""
 
 
 @dataclass(frozen=True)
 class Report:
     """Every answer, one row each, and the tables computed from them.
 
-    Columns of `answers`: `question` (index), `prompt`, `level`, `setting` (key of `SETTINGS`), `mode`
-    ("think", "short" or None), `correct`, `tokens` (control and end token included, prompt not),
-    `reward`, `think_probability`, `fault`, `text`; and of the questions' own columns those in `CARRIED`.
+    Columns of `answers`: `number` (of the question), `question`, `level`, `setting` (key of `SETTINGS`),
+    `mode` ("think", "short" or None), `correct`, `tokens` (control and end token included, prompt not),
+    `reward`, `think_probability`, `fault`, `text`; and `source`, the benchmark, where questions have one.
     """
 
     answers: pd.DataFrame
@@ -64,6 +62,30 @@ class Report:
         table.insert(0, "share", table["answers"] / len(free))
         return table
 
+    def by_question(self) -> pd.DataFrame:
+        """One row per question: what each mode is worth on it, and what the model chose.
+
+        Columns: `question`, `level`; `probability`, P(think) at temperature 1; `chosen`, the share of free
+        answers that think, and `hacked`, the share that think inside ``<short>``; for m in "short", "think":
+        `accuracy_m`, `tokens_m`, `reward_m`, and `fault_m`, the share with a format fault, means over the
+        forced samples.
+        """
+        table = self.answers.groupby("number").agg(
+            question=("question", "first"),
+            level=("level", "first"),
+            probability=("think_probability", "mean"),
+        )
+        free = self.setting("free")
+        table["chosen"] = (free["mode"] == "think").groupby(free["number"]).mean()
+        table["hacked"] = (free["fault"] == "thinks_in_short").groupby(free["number"]).mean()
+        for mode in ("short", "think"):
+            forced = self.setting(mode)
+            means = forced.assign(fault=forced["fault"].notna()).groupby("number")
+            names = {"accuracy": "correct", "tokens": "tokens", "reward": "reward", "fault": "fault"}
+            for name, column in names.items():
+                table[f"{name}_{mode}"] = means[column].mean()
+        return table
+
     def modes_on(self, questions: Dataset) -> pd.DataFrame:
         """Gather by level what the closed form of the mode gradient needs to know about RL on `questions`.
 
@@ -82,6 +104,7 @@ class Report:
     def routers(self) -> pd.DataFrame:
         """Think rate, accuracy, tokens and reward of the model and of routers made from its answers.
 
+        More routers, judged question by question, are in `evaluation.routers`.
         `oracle by level` knows each level's mean rewards, `oracle by question` the outcome of each
         question's own forced answers: an upper bound that luck helps, since it picks after the fact.
         """
@@ -91,7 +114,7 @@ class Report:
             "always short": np.zeros(len(short), dtype=bool),
             "always think": np.ones(len(short), dtype=bool),
             "oracle by level": (gain.groupby(short["level"]).transform("mean") > 0).to_numpy(),
-            "oracle by question": (gain.groupby(short["question"]).transform("mean") > 0).to_numpy(),
+            "oracle by question": (gain.groupby(short["number"]).transform("mean") > 0).to_numpy(),
         }
         free = self.setting("free")
         rows = {"model": _summary((free["mode"] == "think").to_numpy(), free)}
@@ -117,7 +140,7 @@ class Report:
         } | {"think_rate_by_level": levels["think rate"]}
         return {
             **{name: {str(k): float(v) for k, v in values.items()} for name, values in by_level.items()},
-            "questions": int(free["question"].nunique()),
+            "questions": int(free["number"].nunique()),
             "think_rate": float(routers.loc["model", "think rate"]),
             "accuracy": float(routers.loc["model", "accuracy"]),
             "accuracy_always_think": float(routers.loc["always think", "accuracy"]),
@@ -139,13 +162,22 @@ class Report:
 
 def load_report(path: Path, gamma: float) -> Report:
     """A report from a file of `Report.lines`, rewarded with `gamma`: the file has rewards to ten digits."""
-    answers = pd.read_json(path, orient="records", lines=True, dtype={"prompt": str, "text": str})
+    texts = dict.fromkeys(("question", "prompt", "text"), str)
+    answers = present_names(pd.read_json(path, orient="records", lines=True, dtype=texts))
     modes = {mode.label: mode for mode in Mode}
     answers["reward"] = [
         reward(modes.get(mode), correct, gamma)
         for mode, correct in zip(answers["mode"], answers["correct"], strict=True)
     ]
     return Report(answers, gamma)
+
+
+def present_names(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of questions under its columns' present names: earlier versions had `question` for `number`,
+    and `prompt` for `question`."""
+    if "prompt" in table:
+        table = table.rename(columns={"question": "number", "prompt": "question"})
+    return table.astype({"number": int})
 
 
 def _summary(thinks: np.ndarray, answers: pd.DataFrame) -> dict[str, float]:
@@ -172,7 +204,8 @@ def evaluate(
 ) -> Report:
     """Answer every question of `dataset` in every setting, `samples` times, and grade the answers.
 
-    `mode_bias` tilts the free setting, see `Generator.generate`; `settings` picks some of `SETTINGS`.
+    `dataset` is a problem set with the column `prompt`, the text that the model reads. `mode_bias` tilts the
+    free setting, see `Generator.generate`; `settings` picks some of `SETTINGS`.
     """
     rows = []
     for setting in settings:
@@ -186,13 +219,13 @@ def evaluate(
             mode_bias=mode_bias,
             seed=seed,
         )
-        for question, (problem, completions) in enumerate(zip(dataset, answers, strict=True)):
+        for number, (problem, completions) in enumerate(zip(dataset, answers, strict=True)):
             for completion in completions:
                 verdict = judge(completion, problem["answer"])
                 rows.append(
                     {
-                        "question": question,
-                        "prompt": problem["prompt"],
+                        "number": number,
+                        "question": problem["question"],
                         "level": problem["level"],
                         "setting": setting,
                         "mode": verdict.mode.label if verdict.mode else None,
@@ -202,7 +235,7 @@ def evaluate(
                         "think_probability": completion.think_probability,
                         "fault": verdict.fault,
                         "text": completion.text,
-                        **{name: problem[name] for name in CARRIED if name in problem},
+                        **({"source": problem["source"]} if "source" in problem else {}),
                     }
                 )
     return Report(pd.DataFrame(rows), gamma)

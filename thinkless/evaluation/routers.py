@@ -1,8 +1,9 @@
 """Ways to choose the mode for a question, all judged on the same model's answers.
 
-`by_question` reduces a report with repeated forced samples to what each mode is worth on each question.
-A router is then one number per question, the probability that it thinks, and its accuracy, tokens and
-reward are expectations over those samples: no second round of answers, and no luck of a single draw.
+`Report.by_question` reduces repeated forced samples to what each mode is worth on each question, one row
+each: the `table` of every function here. A router is then one number per question, the probability that it
+thinks, and its accuracy, tokens and reward are expectations over those samples: no second round of answers,
+and no luck of a single draw.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,33 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
-from thinkless.evaluation.report import Report, bootstrap_interval
+from thinkless.evaluation.report import bootstrap_interval
 
 FIGURES = ("think rate", "accuracy", "tokens", "reward", "regret")
-
-
-def by_question(report: Report) -> pd.DataFrame:
-    """One row per question: what each mode is worth on it, and what the model chose.
-
-    Columns: `prompt`, `level`; `probability`, P(think) at temperature 1; `chosen`, the share of free
-    answers that think, and `hacked`, the share that think inside ``<short>``; for m in "short", "think":
-    `accuracy_m`, `tokens_m`, `reward_m`, and `fault_m`, the share with a format fault, means over the
-    forced samples.
-    """
-    answers = report.answers
-    table = answers.groupby("question").agg(
-        prompt=("prompt", "first"), level=("level", "first"), probability=("think_probability", "mean")
-    )
-    free = report.setting("free")
-    table["chosen"] = (free["mode"] == "think").groupby(free["question"]).mean()
-    table["hacked"] = (free["fault"] == "thinks_in_short").groupby(free["question"]).mean()
-    for mode in ("short", "think"):
-        forced = report.setting(mode)
-        means = forced.assign(fault=forced["fault"].notna()).groupby("question")
-        names = {"accuracy": "correct", "tokens": "tokens", "reward": "reward", "fault": "fault"}
-        for name, column in names.items():
-            table[f"{name}_{mode}"] = means[column].mean()
-    return table
 
 
 def gain(table: pd.DataFrame) -> pd.Series:
@@ -52,8 +29,8 @@ def _gain_of_level(table: pd.DataFrame) -> pd.Series:
     return gain(table).groupby(table["level"]).transform("mean")
 
 
-def routers(table: pd.DataFrame, outside: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """P(think) per row of `by_question` for each router, (questions,) in [0, 1].
+def choose(table: pd.DataFrame, outside: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """P(think) on every question for each router, (questions,) in [0, 1].
 
     `outside` are the probabilities of a router outside the model, see `outside_router`. `random, same
     rate` thinks as often as the model, on any question: its figures are means over all its draws. The
@@ -124,7 +101,7 @@ def outside_router(table: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> np.
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
     weights = {"logisticregression__sample_weight": gain(table).abs().to_numpy()}
     return cross_val_predict(
-        model, table["prompt"], labels, cv=parts, method="predict_proba", params=weights
+        model, table["question"], labels, cv=parts, method="predict_proba", params=weights
     )[:, 1]
 
 

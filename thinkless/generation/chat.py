@@ -2,7 +2,7 @@
 
 ``python -m thinkless chat MODEL`` takes any model folder that a training wrote, or a name on the hub.
 The answer appears as it is written; what its mode was, how likely thinking was and what it cost stand
-below. The same four choices per request exist on a server, see `serving`.
+below. The same four choices per request exist on a server, see `vllm_plugin`.
 """
 
 from dataclasses import asdict, dataclass, field, replace

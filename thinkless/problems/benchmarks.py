@@ -1,9 +1,9 @@
 """The benchmarks of the paper: one table of where they live, one schema for all of them.
 
-Every set comes as a `datasets.Dataset` with columns `prompt` (the bare question; chat templates are
-applied elsewhere), `answer`, `level` and `source` (the set's name). Levels are MATH's 1-5 where a set
-has them; for GSM8K the steps of the reference solution, 1-8, 8 standing for more; 0 where a set says
-nothing about difficulty, so that a table by level has one row.
+Every set comes as a `datasets.Dataset` with columns `question`, `answer`, `level`, `source` (the set's
+name) and, if it is to be asked with one, `instruction`. Levels are MATH's 1-5 where a set has them; for
+GSM8K the steps of the reference solution, 1-8, 8 standing for more; 0 where a set says nothing about
+difficulty, so that a table by level has one row.
 """
 
 import logging
@@ -147,7 +147,7 @@ def load_problems(
 
     `path`: a json, jsonl, parquet or csv file with the hub's columns, or a folder of them; of a folder
     the files named after the set or its split are read, where there are such, else all.
-    `limit`: the first so many problems. `instruction`: add `INSTRUCTION` to every prompt.
+    `limit`: the first so many problems. `instruction`: ask every question with `INSTRUCTION`.
 
     Raises ValueError, in one line, for an unknown name, a missing file or column and for a row that
     cannot be read (with its file and line); ConnectionError if the hub is out of reach.
@@ -173,8 +173,8 @@ def read_problems(
         if not question or not answer:
             empty += 1
         elif question not in kept:
-            prompt = f"{question}\n{INSTRUCTION}" if instruction else question
-            kept[question] = {"prompt": prompt, "answer": answer, "level": level, "source": name}
+            kept[question] = {"question": question, "answer": answer, "level": level, "source": name}
+            kept[question] |= {"instruction": INSTRUCTION} if instruction else {}
     if not kept:
         raise ValueError(f"{name}: no problem with an answer in {path or problems.hub}")
     counts = Counts(read, empty, duplicates=read - empty - len(kept), kept=len(kept))
@@ -215,10 +215,10 @@ def _hub_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def overlap(train: Dataset, test: Dataset) -> list[str]:
-    """The prompts of `test` whose question is also in `train`, but for case, spacing and punctuation."""
+    """The questions of `test` that are also in `train`, but for case, spacing and punctuation."""
 
-    def key(prompt: str) -> str:
-        return re.sub(r"\\(?:left|right|[,;!])|[\s$.,;:?!]", "", prompt.removesuffix(INSTRUCTION)).casefold()
+    def key(question: str) -> str:
+        return re.sub(r"\\(?:left|right|[,;!])|[\s$.,;:?!]", "", question).casefold()
 
-    known = {key(prompt) for prompt in train["prompt"]}
-    return [prompt for prompt in test["prompt"] if key(prompt) in known]
+    known = {key(question) for question in train["question"]}
+    return [question for question in test["question"] if key(question) in known]

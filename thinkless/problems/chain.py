@@ -120,12 +120,13 @@ def write_answer(question: str, style: str, world: ChainWorld, rng: random.Rando
 
 
 def _to_dataset(questions: Iterator[str]) -> Dataset:
-    rows = [{"prompt": f"{q}=", "answer": solve(q)[-1][-1], "level": len(q) // 2} for q in questions]
+    # a set asks for the result: its questions end with "="
+    rows = [{"question": f"{q}=", "answer": solve(q)[-1][-1], "level": len(q) // 2} for q in questions]
     return Dataset.from_list(rows)
 
 
 def draw_problems(world: ChainWorld, count: int, *, mix: Sequence[float] | None = None, seed: int) -> Dataset:
-    """Training questions with columns `prompt`, `answer`, `level`, levels drawn from `mix`.
+    """Training questions with columns `question`, `answer`, `level`, levels drawn from `mix`.
 
     `mix` gives the share of each level (uniform when None). Raises ValueError if it does not have
     one non-negative entry per level with a positive sum.
@@ -154,7 +155,7 @@ def held_out_problems(world: ChainWorld, per_level: int, *, seed: int) -> Datase
 def textbook(world: ChainWorld, count: int, *, seed: int) -> Dataset:
     """`count` rows of `prompt`, `completion`, `level`, `style`: what the base model reads.
 
-    Levels and styles are uniform; the prompt carries the style's cue (`CUES`).
+    Levels and styles are uniform; a prompt is a question and the style's cue (`CUES`).
     """
     rng = random.Random(f"textbook-{seed}")
     rows = []

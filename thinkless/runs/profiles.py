@@ -1,9 +1,9 @@
-"""Profiles: every number of a run, in one typed and validated place.
+"""Reads profiles: finds the file, applies what extends and overrides it, and says in one line what is wrong.
 
 A profile is a YAML file in `thinkless/profiles/`, or any path ending in .yaml. It may `extend`
 another one and then states only what differs. `load_profile("laptop", {"rl.alpha": 0.5})` applies
-overrides, given as dotted keys or as nested mappings. A key that does not exist is an error that
-names the nearest one that does.
+overrides, given as dotted keys or as nested mappings. Which keys there are, and which values they may have,
+is checked in `settings.py` and `questions.py`; here a key that does not exist gets the nearest one that does.
 """
 
 import difflib

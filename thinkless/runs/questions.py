@@ -1,8 +1,9 @@
-"""Which questions a run is about: the laptop world, or published sets. The `problems` of a profile.
+"""Which questions a run is about: the laptop world, or published sets. The section `problems` of a profile.
 
-Both kinds answer the same four calls, so that no stage asks which kind it has: `teaching` (questions
-for distillation), `training` (for RL, in the order they are asked), `held_out` (for evaluation) and
-`longest_answer`.
+Both kinds answer the same calls, so that no stage asks which kind it has: `teaching` (questions for
+distillation), `training` (for RL, in the order they are asked), `held_out` (for evaluation),
+`longest_answer`, and two that count, `source_counts` and `contamination`. The questions themselves come from
+the folder `problems/`.
 """
 
 from dataclasses import asdict
@@ -67,6 +68,10 @@ class ChainProblems(Section):
         """The questions of the evaluation, never among the others above level 1."""
         return chain.held_out_problems(self.world(), self.held_out_per_level, seed=seed)
 
+    def contamination(self) -> dict[str, int]:
+        """Above level 1 no question of the evaluation can be trained on, so there is nothing to count."""
+        return {}
+
     def model_post_init(self, _):
         if self.verbosity not in VERBOSITY:
             raise ValueError(f"verbosity={self.verbosity!r}: expected one of {', '.join(VERBOSITY)}")
@@ -79,7 +84,7 @@ class MathProblems(Section):
     """Published problem sets, from the hub or from local files; see `problems.benchmarks`."""
 
     kind: Literal["math"]
-    train: str
+    train: Annotated[str, EVERYWHERE]
     """The set whose questions are distilled and trained on, such as ``deepscaler``."""
     evaluate: Annotated[list[str], For("eval")] = Field(min_length=1)
     """The benchmarks, each a set's name."""
@@ -89,9 +94,9 @@ class MathProblems(Section):
     limit: Annotated[int | None, For("eval")] = Field(None, ge=1)
     """At most so many questions of each benchmark."""
     instruct_evaluation: Annotated[bool, For("base", "distill", "eval")] = True
-    """Ask for step-by-step reasoning and a boxed answer in evaluation prompts."""
+    """Ask for step-by-step reasoning and a boxed answer in distillation, warm-up and evaluation."""
     instruct_rl: Annotated[bool, For("rl")] = False
-    """The same in RL prompts; the released code does without."""
+    """The same in RL; the released code does without."""
 
     def longest_answer(self) -> int | None:
         """Published questions set no limit of their own."""
@@ -117,6 +122,13 @@ class MathProblems(Section):
         """Every benchmark, one after the other; the column `source` names them. `seed` changes nothing."""
         sets = [self._read(name, self.instruct_evaluation, self.limit)[0] for name in self.evaluate]
         return concatenate_datasets(sets)
+
+    def contamination(self) -> dict[str, int]:
+        """Count the questions of each benchmark that the training set asks, too."""
+        from thinkless.problems.benchmarks import overlap
+
+        train = self._read(self.train, False)[0]
+        return {name: len(overlap(train, self._read(name, False, self.limit)[0])) for name in self.evaluate}
 
     def _read(self, name: str, instruction: bool, limit: int | None = None) -> tuple[Dataset, "Counts"]:
         from thinkless.problems.benchmarks import read_problems

@@ -1,8 +1,8 @@
 """What a profile may say: every setting with its type, its bounds and its meaning.
 
-Sections that exist in several kinds (questions, model, teachers) carry a `kind`. `Profile` puts the
-sections together and refuses combinations that cannot run. Reading files and overrides is the work
-of `profiles.py`.
+Sections that exist in several kinds (problems, model, teachers) carry a `kind`; those of `problems` are in
+`questions.py`. `Profile` puts the sections together and refuses combinations that cannot run. Reading files
+and overrides is the work of `profiles.py`.
 """
 
 from typing import Annotated, Any, Literal

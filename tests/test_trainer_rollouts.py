@@ -1,0 +1,93 @@
+"""Proves what becomes of rollouts before the loss: made in parts, and groups of equal rewards left out.
+
+Run: python -m pytest tests/test_trainer_rollouts.py
+"""
+
+import pytest
+import torch
+from trainers import ALPHA, LONGEST, QUESTIONS, Recorder, build
+from trl import GRPOTrainer
+
+from thinkless.generation import TransformersGenerator
+from thinkless.objectives import OBJECTIVES, group_advantages, token_advantages
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 99])
+def test_rollouts_in_parts_give_every_question_its_own_answer(parts, learner, monkeypatch):
+    """Greedy answers do not depend on the parts, and a part holds prompts of similar length only."""
+    batches = []
+    generate = GRPOTrainer._generate_single_turn
+
+    def watched(self, prompt_ids, *args, **kwargs):
+        batches.append([len(ids) for ids in prompt_ids])
+        return generate(self, prompt_ids, *args, **kwargs)
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", watched)
+    questions = QUESTIONS.select(range(6))
+    trainer = build(
+        learner, train_dataset=questions, generation_parts=parts, top_k=1, max_completion_length=40
+    )
+    tokenizer = trainer.processing_class
+    prompts = [tokenizer(prompt).input_ids for prompt in questions["prompt"]]
+    texts = tokenizer.batch_decode(trainer._generate_single_turn(prompts, None, {}, 1)[0])
+
+    alone = TransformersGenerator(trainer.model, tokenizer)
+    expected = alone.generate(questions["prompt"], max_tokens=40, temperature=0)
+    assert [text.split("</think>")[-1].removesuffix("<eos>") for text in texts] == [
+        completion.text.split("</think>")[-1] for (completion,) in expected
+    ]
+    assert len(set(texts)) == 3
+    assert len(batches) == min(parts, 6)
+    assert [n for batch in batches for n in batch] == (
+        sorted(map(len, prompts)) if parts > 1 else [*map(len, prompts)]
+    )
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_rejected_groups_count_for_nothing(objective, untrained):
+    """The terms of a step with rejected groups are those of the other groups alone."""
+    advantages, lengths = torch.tensor([0, 0, 1.5, -1.5, 0.5, -0.5]), torch.tensor([9, 9, 2, 4, 8, 6])
+    mask = (torch.arange(LONGEST) < lengths[:, None]).int()
+    output = {"advantages": advantages, "completion_mask": mask, "mean_length": torch.tensor(38 / 6)}
+    build(untrained, objective=objective, beta=0.0, reject_equal_groups=True)._reject_equal_groups(output)
+    assert output["mean_length"] == 5.0
+
+    def terms(advantages, mask, **counts):  # of the per-sequence mean
+        weights = token_advantages(advantages, mask, objective, alpha=ALPHA, max_length=LONGEST, **counts)
+        return weights / mask.sum(dim=1, keepdim=True) / len(mask)
+
+    got = terms(output["advantages"], mask, mean_length=output["mean_length"])
+    assert not got[:2].any()
+    torch.testing.assert_close(got[2:], terms(advantages[2:], mask[2:]))
+
+
+@pytest.mark.parametrize("scale", ["none", "group"])
+def test_equal_rewards_are_rejected_whatever_they_are(scale, untrained):
+    """The mean of eight equal rewards is rounded, so that their advantages are not exactly 0."""
+    groups = {"num_generations": 8, "per_device_train_batch_size": 8, "scale_rewards": scale}
+    trainer = build(untrained, beta=0.0, reject_equal_groups=True, **groups)
+    for gamma in (0.1, 0.3, 0.5, 0.7, 0.9):
+        mixed = torch.tensor([1.0, -1, -1, -1, -1, -1, -1, -1])
+        rewards = torch.cat([torch.full((8,), 1 - gamma), torch.full((8,), -1.0), mixed])
+        advantages = group_advantages(rewards, 8, scale)
+        output = {"advantages": advantages, "completion_mask": torch.ones(24, 3)}
+        trainer._reject_equal_groups(output)
+        torch.testing.assert_close(output["advantages"], 3 * advantages)
+
+
+def test_groups_are_rejected_while_training(learner):
+    def scored(prompts, completion_ids, **_):  # all equal for the first question
+        return [0.0 if p == "3+5=" else len(ids) for p, ids in zip(prompts, completion_ids, strict=True)]
+
+    settings = {"per_device_train_batch_size": 24, "num_generations": 8, "beta": 0.0, "max_steps": 1}
+    trainer = build(
+        learner, Recorder, QUESTIONS, scored, reject_equal_groups=True, shuffle_dataset=False, **settings
+    )
+    trainer.train()
+    ((_, inputs),) = trainer.seen
+    lengths, differ = inputs["completion_mask"].sum(dim=1).float(), inputs["advantages"] != 0
+    asked = trainer.processing_class.batch_decode(inputs["prompt_ids"], skip_special_tokens=True)
+    assert {prompt for prompt, live in zip(asked, differ, strict=True) if live} == {"9-4=", "3+5*2="}
+    others = torch.tensor([prompt != "3+5=" for prompt in asked])
+    assert inputs["mean_length"] == pytest.approx(lengths[others].mean().item())
+    assert inputs["mean_length"] != pytest.approx(lengths.mean().item())

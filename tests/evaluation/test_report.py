@@ -226,6 +226,11 @@ def test_a_bias_moves_the_free_answers_only(generator):
         pd.testing.assert_frame_equal(report.setting(setting), plain.setting(setting))
 
 
+def test_a_data_set_without_questions_is_refused_before_any_is_asked():
+    with pytest.raises(ValueError, match=r"no column question; found prompt, answer, level"):
+        evaluate(None, PROBLEMS.remove_columns("question"), **SETTINGS)
+
+
 def test_settings_samples_and_seed(generator):
     settings = {**SETTINGS, "temperature": 2.0, "samples": 4, "settings": ["free"]}
     first, again, other = (evaluate(generator, PROBLEMS, **settings, seed=seed).answers for seed in (1, 1, 2))

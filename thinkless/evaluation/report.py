@@ -205,8 +205,11 @@ def evaluate(
     """Answer every question of `dataset` in every setting, `samples` times, and grade the answers.
 
     `dataset` is a problem set with the column `prompt`, the text that the model reads. `mode_bias` tilts the
-    free setting, see `Generator.generate`; `settings` picks some of `SETTINGS`.
+    free setting, see `Generator.generate`; `settings` picks some of `SETTINGS`. Raises ValueError before the
+    first question if a column is missing.
     """
+    if missing := {"question", "prompt", "answer", "level"} - set(dataset.column_names):
+        raise ValueError(f"no column {', '.join(sorted(missing))}; found {', '.join(dataset.column_names)}")
     rows = []
     for setting in settings:
         answers = generator.generate(

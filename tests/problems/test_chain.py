@@ -20,12 +20,15 @@ from thinkless.problems.chain import (
     VERBOSITY,
     VOCABULARY,
     ChainWorld,
+    Kind,
     draw_problems,
     draw_question,
+    evenly,
     held_out_problems,
     is_held_out,
     solve,
     textbook,
+    what_matters,
     write_answer,
 )
 
@@ -34,7 +37,8 @@ LEVELS = range(1, 6)
 
 @st.composite
 def questions(draw):
-    return draw_question(draw(st.integers(1, 6)), random.Random(draw(st.integers(0, 10_000))), held_out=False)
+    level = draw(st.integers(1, 6))
+    return draw_question(Kind(level, level), random.Random(draw(st.integers(0, 10_000))), held_out=False)
 
 
 def length_of(completion: str, mode: str, tokenizer) -> int:
@@ -68,11 +72,12 @@ def test_the_answer_is_python_arithmetic_modulo_10(question):
         ("bare", lambda n: 3, lambda n: 6 * n + 4),
         ("restated", lambda n: 2 * n + 5, lambda n: 12 * n + 4),
         ("long", lambda n: 6 * n + 9, lambda n: 24 * n + 4),
+        ("growing", lambda n: 2 * n + 5, lambda n: 3 * n * (n + 1) + 4),
     ],
 )
 def test_verbosity_sets_the_length(verbosity, short, think, level, tokenizer):
     world, rng = ChainWorld(verbosity=verbosity), random.Random(level)
-    question = draw_question(level, rng, held_out=False)
+    question = draw_question(Kind(level, level), rng, held_out=False)
     written = {mode: length_of(write_answer(question, mode, world, rng), mode, tokenizer) for mode in CUES}
     assert written == {"short": short(level), "think": think(level)}
     assert (world.short_length(level), world.think_length(level)) == (short(level), think(level))
@@ -85,6 +90,7 @@ def test_verbosity_by_hand():
         "bare": ["6", "3+5=8;8*2=6;</think>6"],
         "restated": ["3+5*2=6", "3+5=8;3+5=8;8*2=6;8*2=6;</think>6"],
         "long": ["3+5*2=3+5*2=3+5*2=6", "3+5=8;" * 4 + "8*2=6;" * 4 + "</think>6"],
+        "growing": ["3+5*2=6", "3+5=8;8*2=6;8*2=6;</think>6"],
     }
 
 
@@ -111,7 +117,7 @@ def test_noise_is_the_share_of_wrong_answers_per_level_and_style():
         for style in CUES:
             wrong = 0
             for _ in range(count):
-                question = draw_question(level, rng, held_out=False)
+                question = draw_question(Kind(level, level), rng, held_out=False)
                 answer = final_answer(write_answer(question, style, world, rng))
                 wrong += answer != solve(question)[-1][-1]
             share = getattr(world, f"noise_{style}")[level - 1]
@@ -158,7 +164,7 @@ def test_size_is_the_number_of_levels(levels):
     world = ChainWorld(levels=levels)
     for rows in (
         draw_problems(world, 400, seed=0),
-        held_out_problems(world, 3, seed=0),
+        held_out_problems(world, 3 * levels, seed=0),
         textbook(world, 400, seed=0),
     ):
         assert set(rows["level"]) == set(range(1, levels + 1))
@@ -169,29 +175,25 @@ def test_level_is_the_number_of_operators():
         assert len(re.findall(r"[-+*]", row["question"])) == row["level"]
 
 
-def test_mix_is_the_share_of_each_level():
-    mix, count = (0.5, 0.2, 0.0, 0.3), 2000
+def test_mix_is_the_share_of_each_kind():
+    shares, count = (0.5, 0.2, 0.0, 0.3), 2000
+    mix = {Kind(level, level): share for level, share in enumerate(shares, start=1)}
     drawn = Counter(draw_problems(ChainWorld(levels=4), count, mix=mix, seed=0)["level"])
-    for level, share in enumerate(mix, start=1):
+    for level, share in enumerate(shares, start=1):
         assert abs(drawn[level] / count - share) <= 4.5 * (share * (1 - share) / count) ** 0.5
 
 
-def test_mix_is_uniform_by_default_and_need_not_sum_to_one():
+def test_levels_are_even_by_default_and_shares_need_not_sum_to_one():
     world = ChainWorld(levels=3)
-    assert list(draw_problems(world, 60, seed=2)) == list(draw_problems(world, 60, mix=[7, 7, 7], seed=2))
-
-
-@pytest.mark.parametrize("mix", [(1.0,), (0.5, -0.5, 1.0), (0.0, 0.0, 0.0)])
-def test_an_impossible_mix_is_refused(mix):
-    with pytest.raises(ValueError, match="expected 3 shares, none negative, not all zero"):
-        draw_problems(ChainWorld(levels=3), 5, mix=mix, seed=0)
+    sevens = dict.fromkeys(world.all_kinds(), 7)
+    assert list(draw_problems(world, 60, seed=2)) == list(draw_problems(world, 60, mix=sevens, seed=2))
 
 
 @pytest.mark.parametrize(
     ("dial", "message"),
     [
         ({"levels": 0}, "levels=0: expected at least 1"),
-        ({"verbosity": "short"}, "verbosity='short': expected one of bare, restated, long"),
+        ({"verbosity": "short"}, "verbosity='short': expected one of bare, restated, long, growing"),
         ({"redundancy": -1}, "redundancy=-1: expected 0 or more"),
         ({"noise_short": (0.1,)}, "noise_short has 1 entries: expected one for each of 5 levels"),
         ({"noise_think": (0, 0, 0, 0, 1.5)}, "noise_think=.* every entry must lie between 0 and 1"),
@@ -207,7 +209,7 @@ def test_an_impossible_dial_is_named(dial, message):
 
 def test_held_out_questions_are_never_trained_on():
     world = ChainWorld()
-    tested = {row["question"] for row in held_out_problems(world, 200, seed=0) if row["level"] >= 2}
+    tested = {row["question"] for row in held_out_problems(world, 1000, seed=0) if row["level"] >= 2}
     assert len(tested) == 4 * 200
     trained = set(draw_problems(world, 4000, seed=0)["question"])
     read = {prompt.rstrip("".join(CUES.values())) for prompt in textbook(world, 4000, seed=0)["prompt"]}
@@ -229,18 +231,18 @@ def test_level_1_is_trained_on_whole():
 
 
 def test_held_out_problems_are_distinct_and_bounded():
-    rows = held_out_problems(ChainWorld(levels=3), 50, seed=4)
+    rows = held_out_problems(ChainWorld(levels=3), 150, seed=4)
     assert len(set(rows["question"])) == 150
     assert Counter(rows["level"]) == {1: 50, 2: 50, 3: 50}
-    with pytest.raises(ValueError, match="per_level=301: level 1 has only 300 questions"):
-        held_out_problems(ChainWorld(), 301, seed=0)
+    with pytest.raises(ValueError, match="301 of one operator, and there are only 300"):
+        held_out_problems(ChainWorld(), 5 * 301, seed=0)
 
 
 @pytest.mark.parametrize(
     "draw",
     [
         lambda seed: draw_problems(ChainWorld(), 30, seed=seed),
-        lambda seed: held_out_problems(ChainWorld(), 6, seed=seed),
+        lambda seed: held_out_problems(ChainWorld(), 30, seed=seed),
         lambda seed: textbook(ChainWorld(redundancy=1), 30, seed=seed),
     ],
     ids=["problems", "held-out", "textbook"],
@@ -258,6 +260,79 @@ def test_columns():
         assert row["prompt"].endswith("=" + CUES[row["style"]])
         question = row["prompt"][:-2]
         assert row["completion"] == write_answer(question, row["style"], world, random.Random(0))
+
+
+# Distractors
+
+DECEPTIVE = ChainWorld(levels=6, verbosity="growing", distractors=True)
+
+
+@st.composite
+def deceptive(draw):
+    kind = draw(st.sampled_from(DECEPTIVE.all_kinds()))
+    rng = random.Random(draw(st.integers(0, 10_000)))
+    return kind, draw_question(kind, rng, held_out=False, distractors=True)
+
+
+def test_what_matters_by_hand():
+    assert what_matters("3+5*2-7*0+4-1") == "4-1"
+    assert what_matters("3*0+5*0+4") == "4"
+    assert what_matters("3+5*2") == "3+5*2"
+
+
+@given(deceptive())
+def test_what_stands_before_does_not_matter(drawn):
+    """Whatever the question opens with, the answer is that of the part that matters, and no part of that."""
+    (level, operators), question = drawn
+    matters = what_matters(question)
+    assert (len(matters) // 2, len(question) // 2) == (level, operators)
+    assert solve(question)[-1][-1] == solve(matters)[-1][-1]
+    for opening in "0", "9+9*9":
+        assert solve(f"{opening}*0+{matters}")[-1][-1] == solve(question)[-1][-1]
+    if level > 1:  # or still less would matter
+        assert "*0" not in matters
+        assert not matters.startswith("0*")
+
+
+def test_kinds_by_hand():
+    world = ChainWorld(levels=4, distractors=True)
+    assert list(map(str, world.all_kinds())) == [
+        "1 of 1", "1 of 3", "1 of 4", "2 of 2", "2 of 4", "3 of 3", "4 of 4"
+    ]  # fmt: skip
+    assert list(map(str, ChainWorld(levels=2).all_kinds())) == ["1 of 1", "2 of 2"]
+    assert evenly(world)[Kind(1, 3)] == pytest.approx(1 / 12)
+    assert sum(evenly(world).values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", DECEPTIVE.all_kinds(), ids=str)
+def test_a_short_answer_is_as_long_as_its_level_and_a_worked_one_as_its_question(kind, tokenizer):
+    rng = random.Random(0)
+    question = draw_question(kind, rng, held_out=False, distractors=True)
+    answers = {mode: write_answer(question, mode, DECEPTIVE, rng) for mode in CUES}
+    written = {mode: length_of(answer, mode, tokenizer) for mode, answer in answers.items()}
+    assert written["short"] == (3 if kind.level == 1 else 2 * kind.level + 5)
+    assert written["think"] == 3 * kind.operators * (kind.operators + 1) + 4
+    expected = DECEPTIVE.short_length(kind.level), DECEPTIVE.think_length(kind.operators)
+    assert (written["short"], written["think"]) == expected
+    assert all(is_correct(f"<{mode}>{answer}", solve(question)[-1][-1]) for mode, answer in answers.items())
+
+
+def test_columns_tell_the_kind_only_where_there_is_more_than_one_of_a_level():
+    rows = draw_problems(DECEPTIVE, 200, seed=0)
+    assert rows.column_names == ["question", "answer", "level", "kind"]
+    assert set(rows["kind"]) == set(map(str, DECEPTIVE.all_kinds()))
+    for row in rows:
+        assert row["kind"] == f"{row['level']} of {(len(row['question']) - 1) // 2}"
+
+
+FIRST = ["4*4+6+9=", "2+5+1=", "9+0*4="]
+
+
+def test_distractors_change_no_draw_of_the_world_without_them():
+    """Recorded runs were made before there were any."""
+    world = ChainWorld(levels=3)
+    assert list(draw_problems(world, 3, seed=0)["question"]) == FIRST
+    assert "*0+" in "".join(textbook(DECEPTIVE, 50, seed=0)["prompt"])
 
 
 # Tokenizer

@@ -22,6 +22,9 @@ from thinkless.rewards import judge, reward
 SETTINGS: dict[str, Mode | None] = {"free": None, "short": Mode.SHORT, "think": Mode.THINK}
 """How a question is answered: the forced mode, or None for the model's own choice."""
 
+CARRIED = ("source", "kind")
+"""Columns of the questions that go into the report where they exist."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -131,15 +134,15 @@ class Report:
 
     def summary(self) -> dict[str, float | dict[str, float]]:
         """The figures that a manifest keeps, plain numbers only."""
-        routers, levels = self.routers(), self.by_level()
-        free = self.setting("free")
-        by_level = {
-            f"{name}_{mode}_by_level": levels[f"{column} ({mode})"]
-            for name, column in (("accuracy", "correct"), ("tokens", "tokens"))
-            for mode in ("short", "think")
-        } | {"think_rate_by_level": levels["think rate"]}
+        routers, free = self.routers(), self.setting("free")
+        parts = {
+            f"{figure}_by_{column}": {str(part): float(value) for part, value in values.items()}
+            for column in ("level", "kind")
+            if column in self.answers
+            for figure, values in self._figures_by(column).items()
+        }
         return {
-            **{name: {str(k): float(v) for k, v in values.items()} for name, values in by_level.items()},
+            **parts,
             "questions": int(free["number"].nunique()),
             "think_rate": float(routers.loc["model", "think rate"]),
             "accuracy": float(routers.loc["model", "accuracy"]),
@@ -154,6 +157,15 @@ class Report:
             ),
             "faults": float(free["fault"].notna().mean()),
         }
+
+    def _figures_by(self, column: str) -> dict[str, pd.Series]:
+        table = self.by(column)
+        forced = {
+            f"{name}_{mode}": table[f"{of} ({mode})"]
+            for name, of in (("accuracy", "correct"), ("tokens", "tokens"))
+            for mode in ("short", "think")
+        }
+        return forced | {"think_rate": table["think rate"]}
 
     def lines(self) -> str:
         """The answers as JSON lines, for a file that `load_report` reads."""
@@ -238,7 +250,7 @@ def evaluate(
                         "think_probability": completion.think_probability,
                         "fault": verdict.fault,
                         "text": completion.text,
-                        **({"source": problem["source"]} if "source" in problem else {}),
+                        **{name: problem[name] for name in CARRIED if name in problem},
                     }
                 )
     return Report(pd.DataFrame(rows), gamma)

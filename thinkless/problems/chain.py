@@ -1,17 +1,22 @@
 """The laptop world: chains of one-digit arithmetic, read left to right, last digit kept.
 
-``3+5*2-7`` means ((3+5)*2)-7 with every result reduced modulo 10, so the answer is 9. The number
-of operators is the level. A short answer has to hold the whole chain in one breath and fails more
-often as the level grows; a worked answer writes one table look-up per step and does not.
+``3+5*2-7`` means ((3+5)*2)-7 with every result reduced modulo 10, so the answer is 9. The *level* of a
+question is the number of its operators that matter. A short answer has to hold them all in one breath and
+fails more often as the level grows; a worked answer writes one table look-up per operator and does not.
 
-The dials (`ChainWorld`) change how answers are written, never what the questions are. Nothing in
-this file knows about models: it writes questions, answers and textbooks as plain strings.
+With `distractors` more operators may be written than matter: nothing before a ``*0+`` does, so that
+``3+5*2-7*0+4-1`` is 3 at a glance, and its length says nothing about its level. A *kind* of question is both
+numbers together, "1 of 6".
+
+The dials (`ChainWorld`) change how answers are written, never what is right. Nothing in this file knows
+about models: it writes questions, answers and textbooks as plain strings.
 """
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from datasets import Dataset
 
@@ -23,12 +28,29 @@ CUES = {"short": "!", "think": "?"}
 VOCABULARY = [*"0123456789", *OPERATORS, "=", ";", *CUES.values(), "<think>", "</think>"]
 """Every piece of text this world writes, one token each. ``<short>`` is missing on purpose."""
 
-VERBOSITY = {"bare": (0, 1), "restated": (1, 2), "long": (3, 4)}
-"""How often (the question is restated in a short answer, each step is written in a worked one)."""
+VERBOSITY: dict[str, tuple[int, Callable[[int], int]]] = {
+    "bare": (0, lambda step: 1),
+    "restated": (1, lambda step: 2),
+    "long": (3, lambda step: 4),
+    "growing": (1, lambda step: step),
+}
+"""How often a short answer restates the question, and a worked one writes its first, second … step."""
 
 HELD_OUT_SHARE = 10
 """One question in ten at levels 2 and above is never trained on. Level 1 has only 300 questions,
 the arithmetic table itself, and is trained on whole."""
+
+
+class Kind(NamedTuple):
+    """What questions of equal difficulty and length have in common."""
+
+    level: int
+    """Operators that matter."""
+    operators: int
+    """Operators that are written."""
+
+    def __str__(self) -> str:
+        return f"{self.level} of {self.operators}"
 
 
 @dataclass(frozen=True)
@@ -46,6 +68,9 @@ class ChainWorld:
     """As `noise_short`, for worked answers."""
     redundancy: int = 0
     """A worked answer checks itself 0..redundancy times, drawn uniformly, after its first pass."""
+    distractors: bool = False
+    """Whether questions may open with operators that do not matter. Then a short answer restates only what
+    matters, and nothing at level 1."""
 
     def __post_init__(self):
         if self.levels < 1:
@@ -63,15 +88,28 @@ class ChainWorld:
             if any(not 0 <= s <= 1 for s in share):
                 raise ValueError(f"{dial}={share}: every entry must lie between 0 and 1")
 
+    def kinds(self, level: int) -> list[Kind]:
+        """The kinds of question of a level: none of its operators is a distractor, or two and more are."""
+        written = [level, *(range(level + 2, self.levels + 1) if self.distractors else ())]
+        return [Kind(level, operators) for operators in written]
+
+    def all_kinds(self) -> list[Kind]:
+        """Every kind, by level and then by operators."""
+        return [kind for level in range(1, self.levels + 1) for kind in self.kinds(level)]
+
+    def restated(self, level: int) -> int:
+        """How often a short answer restates what matters of its question."""
+        times, _ = VERBOSITY[self.verbosity]
+        return 0 if self.distractors and level == 1 else times
+
     def short_length(self, level: int) -> int:
         """Tokens of a short completion: control token, restatements, answer, end of sequence."""
-        restated, _ = VERBOSITY[self.verbosity]
-        return restated * (2 * level + 2) + 3
+        return self.restated(level) * (2 * level + 2) + 3
 
-    def think_length(self, level: int) -> int:
+    def think_length(self, operators: int) -> int:
         """Tokens of the longest worked completion: control token, steps, ``</think>``, answer, end."""
-        _, repeated = VERBOSITY[self.verbosity]
-        return 6 * level * repeated * (1 + self.redundancy) + 4
+        _, times = VERBOSITY[self.verbosity]
+        return 6 * sum(map(times, range(1, operators + 1))) * (1 + self.redundancy) + 4
 
 
 def solve(question: str) -> list[str]:
@@ -91,14 +129,28 @@ def is_held_out(question: str) -> bool:
     return hashlib.sha256(question.encode()).digest()[0] * HELD_OUT_SHARE < 256
 
 
-def draw_question(level: int, rng: random.Random, *, held_out: bool) -> str:
-    """One question with `level` operators, drawn uniformly from its split."""
+def what_matters(question: str) -> str:
+    """The part of a question that its answer depends on: ``what_matters("3+5*0+4-1") == "4-1"``."""
+    return question.rpartition("*0+")[2]
+
+
+def draw_question(kind: Kind, rng: random.Random, *, held_out: bool, distractors: bool = False) -> str:
+    """One question of `kind`, drawn uniformly from its split."""
+    level, written = kind
     while True:
-        digits = [str(rng.randrange(10)) for _ in range(level + 1)]
-        operators = [rng.choice(list(OPERATORS)) for _ in range(level)]
-        question = digits[0] + "".join(o + d for o, d in zip(operators, digits[1:], strict=True))
-        if level == 1 or is_held_out(question) == held_out:
+        question = matters = _chain(level, rng)
+        if written > level:
+            question = f"{_chain(written - level - 2, rng)}*0+{matters}"
+        # another zero would make still less of it matter
+        easier = distractors and level > 1 and ("*0" in matters or matters.startswith("0*"))
+        if not easier and (written == 1 or is_held_out(question) == held_out):
             return question
+
+
+def _chain(operators: int, rng: random.Random) -> str:
+    digits = [str(rng.randrange(10)) for _ in range(operators + 1)]
+    signs = [rng.choice(list(OPERATORS)) for _ in range(operators)]
+    return digits[0] + "".join(sign + digit for sign, digit in zip(signs, digits[1:], strict=True))
 
 
 def write_answer(question: str, style: str, world: ChainWorld, rng: random.Random) -> str:
@@ -108,61 +160,76 @@ def write_answer(question: str, style: str, world: ChainWorld, rng: random.Rando
     the world's verbosity).
     """
     steps = solve(question)
-    answer = steps[-1][-1]
+    matters = what_matters(question) if world.distractors else question
+    answer, level = steps[-1][-1], len(matters) // 2
     noise = getattr(world, f"noise_{style}")
-    if noise and rng.random() < noise[len(steps) - 1]:
+    if noise and rng.random() < noise[level - 1]:
         answer = rng.choice([d for d in "0123456789" if d != answer])
-    restated, repeated = VERBOSITY[world.verbosity]
     if style == "short":
-        return f"{question}=" * restated + answer
-    one_pass = "".join(f"{step};" * repeated for step in steps)
+        return f"{matters}=" * world.restated(level) + answer
+    _, times = VERBOSITY[world.verbosity]
+    one_pass = "".join(f"{step};" * times(place) for place, step in enumerate(steps, start=1))
     return one_pass * (1 + rng.randint(0, world.redundancy)) + f"</think>{answer}"
 
 
-def _to_dataset(questions: Iterator[str]) -> Dataset:
-    # a set asks for the result: its questions end with "="
-    rows = [{"question": f"{q}=", "answer": solve(q)[-1][-1], "level": len(q) // 2} for q in questions]
-    return Dataset.from_list(rows)
+def _to_dataset(questions: Iterator[str], world: ChainWorld) -> Dataset:
+    def row(question: str) -> dict[str, str | int]:
+        level = len(what_matters(question) if world.distractors else question) // 2
+        kind = {"kind": str(Kind(level, len(question) // 2))} if world.distractors else {}
+        # a set asks for the result: its questions end with "="
+        return {"question": f"{question}=", "answer": solve(question)[-1][-1], "level": level, **kind}
+
+    return Dataset.from_list(list(map(row, questions)))
 
 
-def draw_problems(world: ChainWorld, count: int, *, mix: Sequence[float] | None = None, seed: int) -> Dataset:
-    """Training questions with columns `question`, `answer`, `level`, levels drawn from `mix`.
+def evenly(world: ChainWorld) -> dict[Kind, float]:
+    """Equal shares for the levels, and within a level for its kinds; they sum to 1."""
+    return {kind: 1 / world.levels / len(world.kinds(kind.level)) for kind in world.all_kinds()}
 
-    `mix` gives the share of each level (uniform when None). Raises ValueError if it does not have
-    one non-negative entry per level with a positive sum.
+
+def draw_problems(
+    world: ChainWorld, count: int, *, mix: Mapping[Kind, float] | None = None, seed: int
+) -> Dataset:
+    """Training questions with columns `question`, `answer`, `level`, kinds drawn from `mix`.
+
+    `mix` gives the share of each kind (`evenly` when None). With distractors there is a column `kind`.
     """
-    mix = list(mix) if mix is not None else [1.0] * world.levels
-    if len(mix) != world.levels or min(mix) < 0 or sum(mix) <= 0:
-        raise ValueError(f"mix={mix}: expected {world.levels} shares, none negative, not all zero")
-    rng = random.Random(f"train-{seed}")
-    levels = rng.choices(range(1, world.levels + 1), weights=mix, k=count)
-    return _to_dataset(draw_question(level, rng, held_out=False) for level in levels)
+    mix, rng = mix or evenly(world), random.Random(f"train-{seed}")
+    kinds = rng.choices(list(mix), weights=list(mix.values()), k=count)
+    drawn = (draw_question(kind, rng, held_out=False, distractors=world.distractors) for kind in kinds)
+    return _to_dataset(drawn, world)
 
 
-def held_out_problems(world: ChainWorld, per_level: int, *, seed: int) -> Dataset:
-    """`per_level` distinct held-out questions of each level, columns as in `draw_problems`."""
-    if per_level > 300:
-        raise ValueError(f"per_level={per_level}: level 1 has only 300 questions; ask for at most 300")
-    rng = random.Random(f"held-out-{seed}")
+def held_out_problems(
+    world: ChainWorld, count: int, *, mix: Mapping[Kind, float] | None = None, seed: int
+) -> Dataset:
+    """About `count` distinct held-out questions, drawn and laid out as by `draw_problems`.
+
+    Each kind has its share, rounded. Raises ValueError where there are not as many.
+    """
+    mix, rng = mix or evenly(world), random.Random(f"held-out-{seed}")
     questions: dict[str, None] = {}
-    for level in range(1, world.levels + 1):
-        target = level * per_level
+    for kind, share in mix.items():
+        target = len(questions) + round(count * share)
+        if kind.operators == 1 and target > 300:
+            raise ValueError(f"{count} questions: {target} of one operator, and there are only 300")
         while len(questions) < target:
-            questions[draw_question(level, rng, held_out=True)] = None
-    return _to_dataset(iter(questions))
+            questions[draw_question(kind, rng, held_out=True, distractors=world.distractors)] = None
+    return _to_dataset(iter(questions), world)
 
 
 def textbook(world: ChainWorld, count: int, *, seed: int) -> Dataset:
     """`count` rows of `prompt`, `completion`, `level`, `style`: what the base model reads.
 
-    Levels and styles are uniform; a prompt is a question and the style's cue (`CUES`).
+    Levels, the kinds of a level, and styles are uniform; a prompt is a question and the style's cue (`CUES`).
     """
     rng = random.Random(f"textbook-{seed}")
     rows = []
     for _ in range(count):
         level = rng.randint(1, world.levels)
         style = rng.choice(list(CUES))
-        question = draw_question(level, rng, held_out=False)
+        kind = rng.choice(world.kinds(level)) if world.distractors else Kind(level, level)
+        question = draw_question(kind, rng, held_out=False, distractors=world.distractors)
         completion = write_answer(question, style, world, rng)
         rows.append(
             {"prompt": f"{question}={CUES[style]}", "completion": completion, "level": level, "style": style}

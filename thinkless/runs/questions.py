@@ -14,7 +14,7 @@ from datasets import Dataset, concatenate_datasets
 from pydantic import Field
 
 from thinkless.problems import chain
-from thinkless.problems.chain import VERBOSITY, ChainWorld
+from thinkless.problems.chain import VERBOSITY, ChainWorld, Kind
 from thinkless.errors import StageError
 from thinkless.runs.schema import For, Section
 
@@ -38,15 +38,34 @@ class ChainProblems(Section):
     noise_think: list[float] = []
     redundancy: Annotated[int, EVERYWHERE] = Field(0, ge=0)
     """Worked answers check themselves 0..redundancy times."""
-    mix: Annotated[list[float], For("rl")]
-    """Share of each level in the questions of RL."""
-    held_out_per_level: Annotated[int, For("eval")] = Field(ge=1, le=300)
+    distractors: Annotated[bool, EVERYWHERE] = Field(False, exclude_if=lambda on: not on)
+    """Whether questions may open with operators that do not matter. Off it is no part of any stage's key."""
+    mix: Annotated[list[float | list[float]], For("rl")]
+    """Share of each level in the questions of RL; with distractors a list may give those of its kinds."""
+    held_out_per_level: Annotated[int | None, For("eval")] = Field(None, ge=1, le=300)
+    """Held-out questions of each level in the evaluation."""
+    held_out_questions: Annotated[int | None, For("eval")] = Field(None, ge=1, exclude_if=lambda n: n is None)
+    """Or held-out questions in the shares of `mix`, so that the evaluation is of what RL asks."""
 
     def world(self) -> ChainWorld:
         """The dials as the world takes them."""
         return ChainWorld(
-            self.levels, self.verbosity, tuple(self.noise_short), tuple(self.noise_think), self.redundancy
+            self.levels,
+            self.verbosity,
+            tuple(self.noise_short),
+            tuple(self.noise_think),
+            self.redundancy,
+            self.distractors,
         )
+
+    def shares(self) -> dict[Kind, float]:
+        """`mix` by kind of question; a level without a list has its kinds in equal shares. They sum to 1."""
+        found: dict[Kind, float] = {}
+        for level, given in enumerate(self.mix, start=1):
+            kinds = self.world().kinds(level)
+            of_kinds = given if isinstance(given, list) else [given / len(kinds)] * len(kinds)
+            found |= dict(zip(kinds, of_kinds, strict=True))
+        return {kind: share / sum(found.values()) for kind, share in found.items()}
 
     def longest_answer(self) -> int | None:
         """Length limit of a completion in tokens: the longest worked answer and some slack."""
@@ -62,11 +81,16 @@ class ChainProblems(Section):
 
     def training(self, count: int, seed: int) -> Dataset:
         """`count` questions for RL, levels in the shares of `mix`."""
-        return chain.draw_problems(self.world(), count, mix=self.mix, seed=seed)
+        return chain.draw_problems(self.world(), count, mix=self.shares(), seed=seed)
 
     def held_out(self, seed: int) -> Dataset:
         """The questions of the evaluation, never among the others above level 1."""
-        return chain.held_out_problems(self.world(), self.held_out_per_level, seed=seed)
+        if self.held_out_per_level is None:
+            assert self.held_out_questions is not None
+            return chain.held_out_problems(
+                self.world(), self.held_out_questions, mix=self.shares(), seed=seed
+            )
+        return chain.held_out_problems(self.world(), self.held_out_per_level * self.levels, seed=seed)
 
     def contamination(self) -> dict[str, int]:
         """Above level 1 no question of the evaluation can be trained on, so there is nothing to count."""
@@ -75,9 +99,14 @@ class ChainProblems(Section):
     def model_post_init(self, _):
         if self.verbosity not in VERBOSITY:
             raise ValueError(f"verbosity={self.verbosity!r}: expected one of {', '.join(VERBOSITY)}")
-        self.world()
-        if len(self.mix) != self.levels or min(self.mix) < 0 or sum(self.mix) <= 0:
+        kinds = [len(self.world().kinds(level)) for level in range(1, self.levels + 1)]
+        shares = [share for given in self.mix for share in (given if isinstance(given, list) else [given])]
+        if len(self.mix) != self.levels or min(shares) < 0 or sum(shares) <= 0:
             raise ValueError(f"mix={self.mix}: expected {self.levels} shares, none negative, not all zero")
+        if any(isinstance(given, list) and len(given) != count for given, count in zip(self.mix, kinds, strict=True)):
+            raise ValueError(f"mix={self.mix}: expected as many shares as a level has kinds, {kinds}")
+        if (self.held_out_per_level is None) == (self.held_out_questions is None):
+            raise ValueError("expected one of held_out_per_level and held_out_questions")
 
 
 class MathProblems(Section):

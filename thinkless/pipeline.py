@@ -53,7 +53,8 @@ def _fetch_base(run: Run) -> dict[str, Any]:
 def _prepare_base(run: Run):
     """The model that will read the textbook, before it does."""
     shape = run.profile.model.model_dump(exclude={"kind"})
-    tokenizer = build_tokenizer(chain.VOCABULARY)
+    assert isinstance(run.profile.problems, ChainProblems)
+    tokenizer = build_tokenizer(run.profile.problems.world().vocabulary())
     save(build_model(tokenizer, **shape, context=1024, seed=run.seed), tokenizer, run.folder / "untrained")
 
 

@@ -322,7 +322,8 @@ def test_columns_tell_the_kind_only_where_there_is_more_than_one_of_a_level():
     assert rows.column_names == ["question", "answer", "level", "kind"]
     assert set(rows["kind"]) == set(map(str, DECEPTIVE.all_kinds()))
     for row in rows:
-        assert row["kind"] == f"{row['level']} of {(len(row['question']) - 1) // 2}"
+        assert row["kind"] == f"{row['level']} of {len(row['question'][1:-1]) // 2}"
+        assert row["question"] == DECEPTIVE.asked(row["question"][1:-1]) == f":{row['question'][1:-1]}="
 
 
 FIRST = ["4*4+6+9=", "2+5+1=", "9+0*4="]

@@ -28,6 +28,10 @@ CUES = {"short": "!", "think": "?"}
 VOCABULARY = [*"0123456789", *OPERATORS, "=", ";", *CUES.values(), "<think>", "</think>"]
 """Every piece of text this world writes, one token each. ``<short>`` is missing on purpose."""
 
+START = ":"
+"""Opens every question of a world with distractors, as a token of its own opens what language models read.
+Without one nothing tells the last token how long its question is, and RL needs twice the steps."""
+
 VERBOSITY: dict[str, tuple[int, Callable[[int], int]]] = {
     "bare": (0, lambda step: 1),
     "restated": (1, lambda step: 2),
@@ -96,6 +100,14 @@ class ChainWorld:
     def all_kinds(self) -> list[Kind]:
         """Every kind, by level and then by operators."""
         return [kind for level in range(1, self.levels + 1) for kind in self.kinds(level)]
+
+    def vocabulary(self) -> list[str]:
+        """The pieces of text that questions and answers are made of."""
+        return [*VOCABULARY, START] if self.distractors else VOCABULARY
+
+    def asked(self, question: str) -> str:
+        """A chain as a question of a problem set, which asks for the result."""
+        return f"{START if self.distractors else ''}{question}="
 
     def restated(self, level: int) -> int:
         """How often a short answer restates what matters of its question."""
@@ -176,8 +188,7 @@ def _to_dataset(questions: Iterator[str], world: ChainWorld) -> Dataset:
     def row(question: str) -> dict[str, str | int]:
         level = len(what_matters(question) if world.distractors else question) // 2
         kind = {"kind": str(Kind(level, len(question) // 2))} if world.distractors else {}
-        # a set asks for the result: its questions end with "="
-        return {"question": f"{question}=", "answer": solve(question)[-1][-1], "level": level, **kind}
+        return {"question": world.asked(question), "answer": solve(question)[-1][-1], "level": level, **kind}
 
     return Dataset.from_list(list(map(row, questions)))
 
@@ -232,6 +243,11 @@ def textbook(world: ChainWorld, count: int, *, seed: int) -> Dataset:
         question = draw_question(kind, rng, held_out=False, distractors=world.distractors)
         completion = write_answer(question, style, world, rng)
         rows.append(
-            {"prompt": f"{question}={CUES[style]}", "completion": completion, "level": level, "style": style}
+            {
+                "prompt": world.asked(question) + CUES[style],
+                "completion": completion,
+                "level": level,
+                "style": style,
+            }
         )
     return Dataset.from_list(rows)

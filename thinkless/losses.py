@@ -56,8 +56,8 @@ def grpo_loss(
     """
     mask = mask.to(logps.dtype)
     surrogate = clipped_surrogate(logps, old_logps, advantages, epsilon)
-    objective = sequence_mean(surrogate, mask) - _kl_term(logps, mask, ref_logps, beta)
-    return -objective.mean()
+    objective = sequence_mean(surrogate, mask) - _kl_term(logps, mask, ref_logps, beta)  # (B,)
+    return -objective.mean()  # maximised by minimising
 
 
 def degrpo_loss(
@@ -80,6 +80,6 @@ def degrpo_loss(
     mask = mask.to(logps.dtype)
     surrogate = clipped_surrogate(logps, old_logps, advantages, epsilon)
     control = surrogate[:, 0] * mask[:, 0]  # (B,): one token, so its mean is itself
-    response = sequence_mean(surrogate[:, 1:], mask[:, 1:])
+    response = sequence_mean(surrogate[:, 1:], mask[:, 1:])  # (B,): the T - 1 tokens behind it
     objective = alpha * control + response - _kl_term(logps, mask, ref_logps, beta)
     return -objective.mean()

@@ -51,6 +51,7 @@ def in_batches_of_similar_length(
     curriculum stays in order and short batches stay mixed with long ones. A sort is stable: rows of
     equal length keep their neighbours.
     """
+    # a window of 50 batches: enough rows to find neighbours in, and few enough to keep a curriculum
     window, rng, order = 50 * batch_size, np.random.default_rng(seed), []
     for start in range(0, len(rows), window):
         stop = min(start + window, len(rows))
@@ -147,7 +148,7 @@ def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> 
 
 def sft_config(settings: Base | SFT, launch: Launch, folder: Path, *, seed: int) -> SFTConfig:
     """TRL's configuration of a supervised training, for each of `launch.processes` processes."""
-    share = settings.batch_size // launch.processes
+    share = settings.batch_size // launch.processes  # rows of an update on one process
     micro_batch = getattr(settings, "micro_batch", None) or share
     return SFTConfig(
         **_arguments(settings, launch, folder, seed),
@@ -164,7 +165,7 @@ def rl_config(
     objective: str, settings: RL, launch: Launch, folder: Path, *, max_tokens: int, seed: int
 ) -> DeGRPOConfig:
     """TRL's configuration of an RL run, for each of `launch.processes` processes."""
-    completions = settings.prompts_per_step * settings.group_size
+    completions = settings.prompts_per_step * settings.group_size  # of one step, on all processes
     rollout = completions // settings.micro_batch // launch.processes  # micro-batches of one process
     vllm: dict[str, Any] = {"use_vllm": False}
     if settings.engine != "transformers":
@@ -179,6 +180,7 @@ def rl_config(
             "vllm_importance_sampling_mode": "token_truncate",
         }
     arguments = _arguments(settings, launch, folder, seed)
+    # profiles count steps, which are rollouts; TRL counts updates
     arguments["save_steps"] *= settings.updates_per_step
     return DeGRPOConfig(
         **arguments,
@@ -246,7 +248,7 @@ def train_supervised(
         processing_class=tokenizer,
     )
     history = _finish(trainer, folder)
-    losses = [row["loss"] for row in history if "loss" in row]
+    losses = [row["loss"] for row in history if "loss" in row]  # means over the logged updates
     updates = math.ceil(len(rows) / settings.batch_size)
     return {"loss": losses[-1] if losses else None, "rows": len(rows), "updates": updates}
 
@@ -275,6 +277,6 @@ def train_rl(
         reward_funcs=ModeReward(tokenizer, settings.gamma),
     )
     history = _finish(trainer, folder)
-    tail = history[-max(1, len(history) // 10) :]
+    tail = history[-max(1, len(history) // 10) :]  # one step is too noisy for a summary
     names = sorted({name for row in tail for name in row if name not in ("step", "epoch")})
     return {name: float(np.mean([row[name] for row in tail if name in row])) for name in names}

@@ -26,6 +26,7 @@ def ranking(table: pd.DataFrame) -> dict[str, float]:
     positive, scores = need(table).to_numpy(), table["probability"].to_numpy()
     if positive.sum() == 0 or (1 - positive).sum() == 0:
         return {"auroc": np.nan, "average_precision": np.nan}
+    # every question twice, (2 x questions,): as one that needs to think, and as one that does not
     labels = np.repeat([1, 0], len(table))
     twice, weights = np.tile(scores, 2), np.concatenate([positive, 1 - positive])
     return {
@@ -42,7 +43,7 @@ def ranking_within_levels(table: pd.DataFrame) -> float:
     found = []
     for _, rows in table.groupby("level"):
         positive = need(rows).sum()
-        pairs = positive * (len(rows) - positive)
+        pairs = positive * (len(rows) - positive)  # AUROC is a share of these
         if pairs > 0:
             found.append((ranking(rows)["auroc"], pairs))
     values, weights = zip(*found, strict=True)
@@ -51,7 +52,7 @@ def ranking_within_levels(table: pd.DataFrame) -> float:
 
 def reliability(table: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     """Mean P(think), mean need and number of questions in equal bins of P(think); empty bins are left out."""
-    bin_of = np.minimum((table["probability"] * bins).astype(int), bins - 1)
+    bin_of = np.minimum((table["probability"] * bins).astype(int), bins - 1)  # 1.0 is in the last bin
     frame = pd.DataFrame({"probability": table["probability"], "need": need(table)})
     grouped = frame.groupby(bin_of.rename("bin"))
     return grouped.mean().assign(questions=grouped.size())
@@ -66,7 +67,7 @@ def calibration_error(table: pd.DataFrame, bins: int = 10) -> float:
 
 def error_by_level(table: pd.DataFrame) -> float:
     """Mean over questions of |mean P(think) - mean need| of their level: bins that P(think) cannot choose."""
-    gaps = table["probability"] - need(table)
+    gaps = table["probability"] - need(table)  # signed: within a level they may cancel
     return float(gaps.groupby(table["level"]).transform("mean").abs().mean())
 
 
@@ -81,7 +82,7 @@ def no_worse(table: pd.DataFrame, thinks: np.ndarray) -> float:
 
     `thinks` (questions,) is the chance to think, as in `routers.choose`.
     """
-    ahead = table["accuracy_think"] - table["accuracy_short"]
+    ahead = table["accuracy_think"] - table["accuracy_short"]  # at 0 either choice is as good
     return float((thinks * (ahead >= 0) + (1 - thinks) * (ahead <= 0)).mean())
 
 

@@ -111,6 +111,7 @@ def choose_mix(
     """
     from scipy.optimize import linprog
 
+    # what one question of each kind adds, (kinds,); a mix weighs them
     evenly = kinds.assign(share=1.0)
     ahead = pull(evenly, "degrpo", settings)
     down = -pull(evenly.assign(think_rate=RARE), "grpo", settings)

@@ -96,6 +96,7 @@ class Report:
         of each forced mode here. Questions without levels count as one, on all answers together.
         """
         shares = pd.Series(questions["level"]).value_counts(normalize=True).sort_index()
+        # published sets have no levels: all their questions count as one
         levels = self.answers["level"] if len(shares) > 1 else self.answers["level"] * 0 + shares.index[0]
         forced = self.answers[self.answers["setting"] != "free"]
         table = forced.pivot_table(
@@ -277,7 +278,7 @@ def bootstrap_interval(
     def draw() -> np.ndarray:
         return np.concatenate([group[rng.integers(0, len(group), len(group))] for group in groups])
 
-    estimates = [statistic(values[draw()]) for _ in range(draws)]
+    estimates = [statistic(values[draw()]) for _ in range(draws)]  # (draws,)
     tail = (1 - level) / 2
     return float(np.quantile(estimates, tail)), float(np.quantile(estimates, 1 - tail))
 
@@ -292,5 +293,6 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return float(values.mean()), math.nan
+    # the quantile times the standard error of the mean
     half = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean()), float(half)

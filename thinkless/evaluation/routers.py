@@ -50,6 +50,7 @@ def choose(table: pd.DataFrame, outside: np.ndarray | None = None) -> dict[str, 
 
 def outcomes(table: pd.DataFrame, thinks: np.ndarray) -> pd.DataFrame:
     """`FIGURES` per question for one router, `thinks` (questions,); regret is to the oracle by level."""
+    # what the oracle by level earns on each question
     best = table["reward_short"].where(_gain_of_level(table) <= 0, table["reward_think"])
     found = pd.DataFrame({"think rate": thinks}, index=table.index)
     for name in ("accuracy", "tokens", "reward"):
@@ -90,7 +91,7 @@ def outside_router(table: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> np.
     how much, so no question is judged by what it taught. Raises ValueError if one side
     has fewer questions than there are folds.
     """
-    labels = gain(table) > 0
+    labels = gain(table) > 0  # where thinking earns more
     if labels.value_counts().reindex([False, True], fill_value=0).min() < folds:
         counts = f"{labels.sum()} of {len(table)}"
         raise ValueError(f"thinking pays on {counts} questions: too few to tell apart")
@@ -114,7 +115,7 @@ def tilted(
     covers `top_p`, as nucleus sampling does.
     """
     clipped = np.clip(probability, 1e-12, 1 - 1e-12)
-    logit = np.log(clipped) - np.log1p(-clipped)
+    logit = np.log(clipped) - np.log1p(-clipped)  # of <think> less that of <short>
     sampled = 1 / (1 + np.exp(-(logit + bias) / temperature))
     return np.where(sampled >= top_p, 1.0, np.where(1 - sampled >= top_p, 0.0, sampled))
 
@@ -142,6 +143,7 @@ def frontier(table: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
     columns = {}
     for name in ("tokens", "accuracy"):
         short, think = (table[f"{name}_{mode}"].to_numpy()[order] for mode in ("short", "think"))
+        # from all short, one question after the other switches to think: (questions + 1,) points
         columns[name] = (short.sum() + np.concatenate([[0.0], np.cumsum(think - short)])) / len(table)
     last_of_score = np.append(np.diff(scores[order]) != 0, True)
     return pd.DataFrame(columns)[np.concatenate([[True], last_of_score])].reset_index(drop=True)
@@ -162,5 +164,5 @@ def area(curve: pd.DataFrame) -> float:
     first, last = curve["tokens"].iloc[[0, -1]]
     curve = curve.sort_values("tokens", kind="stable")
     inside = curve["tokens"][curve["tokens"].between(first, last)]
-    spent = np.unique([first, *inside, last])
+    spent = np.unique([first, *inside, last])  # every bend of the curve, and its ends
     return float(np.trapezoid(np.interp(spent, curve["tokens"], curve["accuracy"]), spent) / (last - first))

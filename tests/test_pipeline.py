@@ -41,7 +41,7 @@ def test_stages_come_in_the_order_of_the_method():
         ({"rl.repetitions": 3}, set()),
         ({"rl.save_steps": 7}, set()),
         ({"rl.vllm_memory": 0.2}, set()),
-        ({"launch.workers": 1}, set()),
+        ({"launch.workers": 2}, set()),
         ({"model.rounding_seed": 1}, {"base"}),
     ],
 )

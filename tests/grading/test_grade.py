@@ -34,7 +34,7 @@ from thinkless.grading import final_answer, is_correct
         ("from $5 to $10.", "10"),  # these dollars buy something
         ("it is 12, not 13\nso 14 is 3/4 of -1,234.5", "-1,234.5"),
         ("a = 1\nthe last line has 2", "2"),
-        ("the answer is x + y.", "the answer is x + y"),
+        ("the answer is x + y.", "x + y"),
         ("  \n ", ""),
         ("", ""),
         ("<think>3+5=8;</think>8", "8"),

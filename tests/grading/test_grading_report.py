@@ -133,9 +133,9 @@ def test_wrong_answers_are_wrong(name):
     assert called_right == {}
 
 
-def memory_of_worker() -> float:
-    """Resident MiB of the worker."""
-    with open(f"/proc/{sandbox._worker.process.pid}/statm") as statm:
+def memory_of(worker: sandbox._Worker) -> float:
+    """Resident MiB of a worker."""
+    with open(f"/proc/{worker.process.pid}/statm") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize() / 2**20
 
 
@@ -151,9 +151,8 @@ def test_hostile_strings_get_a_verdict(monkeypatch):
         begun = time.monotonic()
         assert is_correct(f"\\boxed{{{text}}}" if index % 10 else text, gold) is False, (text, gold)
         slowest = max(slowest, time.monotonic() - begun)
-        if sandbox._worker is not None:
-            started.add(sandbox._worker.process.pid)
-            sizes.append(memory_of_worker())
+        started |= {worker.process.pid for worker in sandbox._free}
+        sizes += map(memory_of, sandbox._free)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert is_correct(r"\boxed{\frac{28}{74}}", golds[0])
     assert grown < 64  # MiB, of this process

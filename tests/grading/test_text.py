@@ -40,7 +40,7 @@ def test_last_boxes(text, count, boxes):
         (r"The answer is $ \frac{7}{15} $.", r"\frac{7}{15}"),
         ("Thus $$x = 5$$", "x = 5"),
         ("It costs $5 and sells for $7.", "7"),
-        ("$200,000 - $130,000 = $70,000", "70,000"),
+        ("$200,000 - $130,000 = $70,000", "$70,000"),
         # marks
         ("2+40=42\n#### 42\n\nI hope this helps!", "42"),
         ("#### Final Answer: 42", "42"),

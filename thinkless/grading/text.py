@@ -66,7 +66,7 @@ _NUMBER = re.compile(
     r"(?<![\w.])(?:[-−][$€£¥]?)?(?:\d+(?::\d\d)+(?:\s?[ap]\.?m\b)?"
     r"|\d+(?:,\d+)*(?:\.\d+)?(?:/\d+)?(?:\s?\\?%|\s(?:hundred|thousand|[mb]illion)\b)?)"
 )
-_EQUALS = re.compile(r"(?<![<>!:=])=(?!=)")
+_EQUALS = re.compile(r"(?<![<>!:])=")
 _EITHER = re.compile(r"\b[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}\bor\b\s*[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}$")
 _WORD = re.compile(r"(?<!\\)(?<![A-Za-z])(?!(?:sqrt|pi|sin|cos|tan|log|ln)\b)[^\W\d_]{2,}+")
 _NOISE = re.compile(r"[\s`*_#~-]*+")
@@ -75,7 +75,7 @@ _COURTESY = re.compile(
 )
 _LINES, _CHARACTERS = 12, 4_000
 """How far from the end an answer without a box is looked for."""
-_EDGES = " \t\r\n.*`_$。"
+_EDGES = re.compile(r"^(?:\*\*|[\s.`_$。])++|(?:\*\*|[\s.`_$。])++$")
 
 
 def final_answer(response: str) -> str:
@@ -105,7 +105,7 @@ def _from_prose(answer: str) -> str:
     ]
     tail = "\n".join(lines)
     said, formula = _last(_SAYS, tail), _last(_FORMULA, tail)
-    if said and tail[said.end() :].strip(_EDGES):
+    if said and _EDGES.sub("", tail[said.end() :]):
         return _said(tail[said.end() :])
     behind = tail[formula.end() :].partition("\n")[2] if formula else tail
     for line in reversed(behind.split("\n")):
@@ -113,7 +113,7 @@ def _from_prose(answer: str) -> str:
             return found
     if formula:
         return _content(formula)
-    return lines[-1].strip(_EDGES) if lines else ""
+    return _EDGES.sub("", lines[-1]) if lines else ""
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
@@ -130,22 +130,20 @@ def _said(text: str) -> str:
         return _content(formula)
     line = text.split("\n")[0]
     end = _CLAUSE_END.search(line)
-    return line[: end.start() if end else None].strip(_EDGES)
+    return _EDGES.sub("", line[: end.start() if end else None])
 
 
 def _from_line(line: str) -> str:
     """A line's answer: what follows its last `=`, or all of it if it has no words, or its last number."""
-    text = re.sub(r"^[^\n:]{0,30}:\s", "", line).strip(_EDGES) if "=" not in line else line.strip(_EDGES)
+    text = _EDGES.sub("", line if "=" in line else re.sub(r"^[^\n:]{0,30}:\s", "", line))
     if several := _EITHER.search(text):
         return several[0]
-    numbers = _NUMBER.findall(text)
-    parts = _EQUALS.split(text)
-    if len(parts) > 1:
-        right = parts[-1].strip(_EDGES)
+    if _EQUALS.search(text):
+        right = _EQUALS.split(text)[-1].strip()
         number = _NUMBER.match(right)
         return number[0] if number and _WORD.search(right) else right
-    if not _WORD.search(text) and re.search(r"\w", text):
+    if re.search(r"[A-Za-z√π\\]", text) and not _WORD.search(text):
         return text
-    if numbers:
+    if numbers := _NUMBER.findall(text):
         return numbers[-1]
     return text if len(text.split()) <= 4 and not _COURTESY.search(text) else ""

@@ -2,10 +2,10 @@ r"""This grader beside math-verify as it is, in one run: agreement, wrong accept
 
 Run: python tests/grading/beside_math_verify.py [triples.json] [--rows 5000] [--record results/grader.json]
 
-Rows: the lines of `test_kinds.py`; other spellings and wrong answers of the gold answers of AIME 2024, MATH-500
-and GSM8K, as in `test_grading_report.py`, so many of each drawn with seed 0; a file of (response, gold, expected),
-if one is given. math-verify is asked as its documentation shows, `verify(parse(f"${gold}$"), parse(response))`,
-with all its defaults.
+Rows: the lines of `test_kinds.py`; other spellings and wrong answers of the gold of AIME 2024, MATH-500 and
+GSM8K, as in `test_grading_report.py`, so many of each, drawn with seed 0; and a file of (response, gold,
+expected), if one is given. math-verify is asked as its documentation shows, with all its defaults:
+`verify(parse(f"${gold}$"), parse(response))`.
 """
 
 import argparse

@@ -47,6 +47,8 @@ def is_alive(pid: int) -> bool:
         ("5", "5c", False),  # a variable, and no cent
         (r"5\text{ c}", "5", True),
         (r"\frac{", "x", False),
+        ("+".join("1" * 990), "990", True),
+        ("+".join("x" * 990), "990x", True),
     ],
 )
 def test_equal_as_mathematics(given, gold, verdict):

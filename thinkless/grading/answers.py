@@ -6,6 +6,7 @@ relations between sides; a side is a set, a tuple or a quantity; and then `expre
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from functools import lru_cache, partial
 
 from thinkless.grading.expressions import Refused
@@ -33,7 +34,9 @@ _REALS = Group("()", (Quantity(("neg", "oo")), Quantity("oo")))
 
 @lru_cache(maxsize=8192)
 def parse(answer: str, grouped: bool = True, bare_units: bool = False) -> Value:
-    """What an answer is, never failing; `grouped` and `bare_units` are ways to read it, see `tokenize`."""
+    """What an answer is. `grouped` and `bare_units` are ways to read it, see `tokenize`."""
+    if answer.isascii() and answer.isdecimal():  # most answers
+        return Quantity(Fraction(int(answer)), written=answer)
     return Answers(tokenize(clean(answer), grouped, bare_units)).whole()
 
 
@@ -44,7 +47,7 @@ class Answers(Quantities):
         """The answer that all the tokens make."""
         try:
             return self.items(lambda: self.next is END)
-        except (Refused, RecursionError):
+        except Refused:
             return _text(self.written)
 
     def items(self, ended: Callable[[], bool]) -> Value:
@@ -101,13 +104,10 @@ class Answers(Quantities):
             modulus = self.expression()
         while not signs and self.skip(":", "to"):
             sides.append(self.side())
-        value = (
-            _related(sides, signs, modulus)
-            if signs
-            else Group("ratio", tuple(sides))
-            if sides[1:]
-            else sides[0]
-        )
+        if signs:
+            value = _related(sides, signs, modulus)
+        else:
+            value = Group("ratio", tuple(sides)) if sides[1:] else sides[0]
         return Named(name, value) if name else value
 
     def name(self) -> str | None:

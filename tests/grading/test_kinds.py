@@ -269,6 +269,7 @@ KINDS = {
         right | (-1)^{n+1}                    | -(-1)^n
         right | n!                            | n(n-1)!
         right | \sqrt{x^2}                    | |x|
+        wrong | f(0)e^{-y}                    | f(0)e^{-x}
         right | 1+i\sqrt{3}                   | 2e^{i\pi/3}
         wrong | \sqrt{x^2}                    | x
         wrong | \lceil n/2 \rceil             | \lfloor n/2 \rfloor

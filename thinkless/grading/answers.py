@@ -172,7 +172,8 @@ class Answers(Quantities):
                 self.take()
             return self.items(lambda: self.next.text == "\\}")
         value = self.items(lambda: self.next.text == "\\}")
-        return value if isinstance(value, Group) and value.kind == "list" else Group("list", (value,))
+        is_list = isinstance(value, Named) or (isinstance(value, Group) and value.kind == "list")
+        return value if is_list else Group("list", (value,))
 
 
 def _text(tokens: tuple[Token, ...]) -> Value:

@@ -132,10 +132,12 @@ def in_one_case(a: Tree, b: Tree) -> tuple[Tree, Tree]:
 
 
 def _rounds_to(a: Tree, x: Fraction, b: Tree, y: Fraction) -> bool:
-    """Whether `a` is the decimal of a fraction without end, to six significant digits."""
-    if not is_decimal(a) or is_decimal(b) or not y or 10**60 % y.denominator == 0:
+    """Whether `a` is the decimal of a fraction that needs more than six significant digits, to these six."""
+    if not is_decimal(a) or is_decimal(b) or y.denominator == 1:
         return False
     place = (Decimal(y.numerator) / y.denominator).adjusted()
+    if (y * Fraction(10) ** (5 - place)).denominator == 1:  # six digits are all of it
+        return False
     return abs(x - y) <= Fraction(10) ** (place - 5) / 2
 
 
@@ -228,6 +230,8 @@ def _relations(a: Relation, b: Relation, algebra: Algebra) -> bool:
         turns = exact(("div", ("sub", a.right, b.right), a.modulus))
         residues = turns is not None and turns.denominator == 1
         return residues and equal(a.modulus, b.modulus, algebra) and equal(a.left, b.left, algebra)
+    if not names(("=", a.left, a.right, b.left, b.right)):
+        return equal(a.left, b.left, algebra) and equal(a.right, b.right, algebra)
     differences = ("sub", a.left, a.right), ("sub", b.left, b.right)
     return _ask(algebra).proportional(*differences, signed=a.sign not in ("=", "!="))
 

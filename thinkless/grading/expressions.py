@@ -186,6 +186,10 @@ class Expressions:
                 name += self.take()
         while self.skip("'"):
             name += "'"
+        opened, inside, closed = (*self.texts(3), "", "", "")[:3]
+        if (opened, closed) == ("(", ")") and inside.isdecimal():  # f(0) is a value of f, and not f times 0
+            self.position += 3
+            name += f"({inside})"
         return name
 
     def function(self, name: str) -> Tree:

@@ -34,7 +34,7 @@ GREEK = re.findall(
 _JOINING = {"and", "or", "to", "mod", "st", "nd", "rd", "th", "per"}
 
 _SPELLINGS = {
-    "": "left right big bigl bigr Big Bigl Bigr bigg Bigg displaystyle textstyle large Large ( ) [ ] /",
+    "": "left right big bigl bigr Big Bigl Bigr bigg Bigg displaystyle textstyle large Large /",
     " ": ", ; : > quad qquad space enspace",
     "*": "cdot times ast",
     "/": "div",
@@ -118,7 +118,8 @@ _LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\mathbb\s*+\{?([A-Z])\}?", r"\\mathbb\1 "),
     *[(_STYLES, r" {\1}")] * 3,  # styles stand in styles, seldom deeper
     *[(_UPRIGHT, rf"{_UP}\1{_DOWN}")] * 3,
-    (r"(?<!\\)\$", " "),
+    (r"(?<!\\)(?:\$|\\[()\[\]])", " "),
+    (rf"{_UP}\s*+degrees?\s*+{_DOWN}", "°"),
     (r"\\not\s*+=", "!="),
     (r"\^\s*+\{?\s*+(?:\\circ(?![a-z])|°)\s*+\}?|\\circ\s*+(?=[CF]?\s*+$)", "°"),
     (r"\^\s*+\{?\s*+((?:\\prime\s*+)++)\}?", _primes),

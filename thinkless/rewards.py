@@ -7,12 +7,14 @@ the metrics, not hide among the wrong answers.
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from thinkless.generation import Completion
 from thinkless.grading import is_correct
+from thinkless.grading.sandbox import WORKERS
 from thinkless.modes import END_OF_THINKING, Mode, mode_of
 
 FAULTS = ("no_control_token", "thinks_in_short", "never_ends")
@@ -93,12 +95,16 @@ class ModeReward:
     ) -> list[float]:
         """Rewards, one per completion; `**_` swallows the columns that TRL adds and we do not use."""
         log = log_metric or (lambda name, value: None)
-        rewards = []
-        for index, (text, ids, gold) in enumerate(zip(completions, completion_ids, answer, strict=True)):
+        judged = []
+        for text, ids in zip(completions, completion_ids, strict=True):
             ended = len(ids) > 0 and ids[-1] == self.tokenizer.eos_token_id
             mode = mode_of(ids, self.tokenizer)
-            completion = Completion(tuple(ids), text, mode, math.nan, "stop" if ended else "length")
-            verdict = judge(completion, gold)
+            judged.append(Completion(tuple(ids), text, mode, math.nan, "stop" if ended else "length"))
+        with ThreadPoolExecutor(WORKERS) as pool:  # a slow answer holds up no other
+            verdicts = list(pool.map(lambda pair: judge(*pair), zip(judged, answer, strict=True)))
+        rewards = []
+        for index, (completion, verdict) in enumerate(zip(judged, verdicts, strict=True)):
+            mode = completion.mode
             rewards.append(verdict.reward(self.gamma))
             in_level = [] if level is None else [f"/level{level[index]}"]
             for group in ["", *in_level]:

@@ -34,7 +34,7 @@ from thinkless.grading import final_answer, is_correct
         ("from $5 to $10.", "10"),  # these dollars buy something
         ("it is 12, not 13\nso 14 is 3/4 of -1,234.5", "-1,234.5"),
         ("a = 1\nthe last line has 2", "2"),
-        ("the answer is x + y.", "the answer is x + y"),
+        ("the answer is x + y.", "x + y"),
         ("  \n ", ""),
         ("", ""),
         ("<think>3+5=8;</think>8", "8"),
@@ -129,6 +129,15 @@ def test_a_loop_that_was_cut_off_is_wrong(loop):
     assert is_correct(loop, "8") is False
     assert is_correct(loop, r"\frac{x}{7}") is False
     assert not is_correct(r"\boxed{7} Let me check. " * 5_000 + r"\boxed{7", "7")
+
+
+@pytest.mark.parametrize(
+    "form", ["{}", "<short>{}", "3+5*2={}", "3+5*2=3+5*2={}", "<think>3+5=8;8*2=6;</think>{}"]
+)
+def test_digits_of_the_laptop_world_are_compared_as_digits(form):
+    for digit in range(10):
+        verdicts = [is_correct(form.format(digit), str(gold)) for gold in range(10)]
+        assert verdicts == [gold == digit for gold in range(10)]
 
 
 def test_thinking_that_never_ends_is_wrong_even_if_its_last_number_is_right():

@@ -1,7 +1,7 @@
 """Figures of the grader: gold answers against themselves, other ways to write them, and wrong answers.
 
 Run on a sample:     python -m pytest tests/grading/test_grading_report.py
-All 1,849 rows and 10,000 hostile strings, with the figures (20 minutes):
+All 1,849 rows and 10,000 hostile strings, with the figures (a minute of a core that is free):
                      THINKLESS_ALL_ROWS=1 python -m pytest -s tests/grading/test_grading_report.py
 """
 
@@ -80,16 +80,13 @@ EQUAL_ALL_THE_SAME = {
     frozenset({r"10,\!080", "10080"}),
     frozenset({"5,600", "5600"}),
     frozenset({"14,000", "14000"}),
-    # conventions: units, currencies and degree signs do not count …
+    # conventions: a unit, a currency or a degree sign may be left out …
     *(frozenset({f"{n}^\\circ", f"{n}"}) for n in (30, 36, 90, 120)),
     frozenset({"15\\mbox{ cm}^2", "15"}),
     frozenset({r"\$36", "36"}),
-    frozenset({r"\$36", r"36^\circ"}),
-    # … a base may be left out, brackets around a list do not count, an equation is its right-hand side
+    # … and so may a base, and the brackets of a point
     frozenset({"40_9", "40"}),
     frozenset({"(-2,1)", "-2,1"}),
-    frozenset({"(-2,1)", "1,-2"}),
-    frozenset({"5x - 7y + 11z + 4 = 0", "0"}),
 }
 """Pairs of gold answers of different rows that the grader calls equal, every one looked at."""
 
@@ -103,19 +100,6 @@ def test_answers_of_other_rows_are_wrong(name):
     assert [pair for pair in equal if frozenset(pair) not in EQUAL_ALL_THE_SAME] == []
 
 
-RIGHT_ALL_THE_SAME = {
-    # the unit does not count, so neither does its exponent
-    *((f"864 \\mbox{{ inches}}^{n}", r"864 \mbox{ inches}^2") for n in (1, 3, 5, 21)),
-    *((f"15\\mbox{{ cm}}^{n}", r"15\mbox{ cm}^2") for n in (1, 3, 5, 21)),
-    # the name in front of a set does not count, only the set
-    (r"t \in [-2,7]", r"x \in [-2,7]"),
-    # square brackets around a point that can be no interval
-    ("[15,-29]", "(15,-29)"),
-    ("[8,-2]", "(8,-2)"),
-}
-"""(given, gold) that the changes of `WRONG` make and the grader calls right, every one looked at."""
-
-
 @pytest.mark.parametrize("name", SETS)
 def test_wrong_answers_are_wrong(name):
     answers = [
@@ -127,15 +111,15 @@ def test_wrong_answers_are_wrong(name):
     tried, called_right = Counter(), {}
     for variant, given, gold in sample(answers, 200):
         tried[variant] += 1
-        if is_correct(f"\\boxed{{{given}}}", gold) and (given, gold) not in RIGHT_ALL_THE_SAME:
+        if is_correct(f"\\boxed{{{given}}}", gold):
             called_right.setdefault(variant, []).append((given, gold))
     figures("Wrong answers", name, tried, called_right)
     assert called_right == {}
 
 
-def memory_of_worker() -> float:
-    """Resident MiB of the worker."""
-    with open(f"/proc/{sandbox._worker.process.pid}/statm") as statm:
+def memory_of(worker: sandbox._Worker) -> float:
+    """Resident MiB of a worker."""
+    with open(f"/proc/{worker.process.pid}/statm") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize() / 2**20
 
 
@@ -151,9 +135,8 @@ def test_hostile_strings_get_a_verdict(monkeypatch):
         begun = time.monotonic()
         assert is_correct(f"\\boxed{{{text}}}" if index % 10 else text, gold) is False, (text, gold)
         slowest = max(slowest, time.monotonic() - begun)
-        if sandbox._worker is not None:
-            started.add(sandbox._worker.process.pid)
-            sizes.append(memory_of_worker())
+        started |= {worker.process.pid for worker in sandbox._free}
+        sizes += map(memory_of, sandbox._free)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert is_correct(r"\boxed{\frac{28}{74}}", golds[0])
     assert grown < 64  # MiB, of this process

@@ -1,57 +1,54 @@
-"""math-verify behind a wall: are two answers equal as mathematics? Never hangs, never raises on an answer.
+"""Algebra behind a wall: are two answers equal as mathematics? Never hangs, never raises on an answer.
 
 Model output can be hostile (towers of exponents, endless brackets), and a library call cannot be
-stopped from inside its thread. So math-verify runs in a process of its own that is killed when a
+stopped from inside its thread. So algebra runs in processes of their own that are killed when a
 comparison takes too long, and that may only use so much memory. Every process that asks has its own
-worker, be it forked or spawned, a daemon (as the workers of a DataLoader are) or not; its threads take
-turns. The worker is a plain subprocess: nothing is asked of the caller's main module.
+workers, be it forked or spawned, a daemon (as the workers of a DataLoader are) or not; its threads ask
+side by side. A worker is a plain subprocess: nothing is asked of the caller's main module.
 """
 
 import atexit
-import logging
-import math
 import os
 import resource
 import signal
 import subprocess
 import sys
-from functools import lru_cache
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from threading import Lock
-from typing import Any
+from threading import BoundedSemaphore
 
-TIME_LIMIT = 5.0
+TIME_LIMIT = 2.0
 """Seconds of the worker's processor time that one comparison may take before it counts as unequal. Not
 of the clock: on a machine that is busy with training, right answers would be called wrong."""
 PATIENCE = 120.0
 """Seconds of the clock that a worker may take to answer, or to start, on however busy a machine."""
-MEMORY_LIMIT = 2 * 1024**3
-"""Bytes of address space that the worker may grow by; enforced on Linux."""
-RENEWAL = 5_000
-"""Comparisons after which a worker is replaced: the parser's caches only grow."""
+MEMORY_LIMIT = 2**30
+"""Bytes of address space that a worker may grow by; enforced on Linux."""
+RENEWAL = 20_000
+"""Comparisons after which a worker is replaced, against slow growth."""
+WORKERS = min(4, os.cpu_count() or 1)
+"""Processes at most for each process that asks; the second starts when two threads ask at once."""
 
 
 def equal(given: str, gold: str) -> bool:
-    """Whether two answers in LaTeX are equal as mathematics; False where that takes too much.
+    """Whether two answers are equal as mathematics; False where that takes too much.
 
     Raises RuntimeError if no worker can be started: every answer would then be called wrong.
     """
-    global _worker
-    with _lock:
+    with _slots:
         for _ in range(2):  # a worker may have died of something else than this answer: once more
-            if _worker is None or _worker.answered >= RENEWAL or _worker.process.poll() is not None:
-                _stop()
-                _worker = _Worker()
+            worker = _free.pop() if _free else _Worker()
             try:
-                return _worker.ask(given, gold)
+                return worker.ask(given, gold)
             except TimeoutError:
                 return False
             except (EOFError, OSError):
                 continue
             finally:
-                if not _worker.idle:
-                    _stop()
+                if worker.idle and worker.answered < RENEWAL:
+                    _free.append(worker)
+                else:
+                    worker.kill()
     return False
 
 
@@ -84,7 +81,7 @@ class _Worker:
             last_words = self.process.stderr.read().decode(errors="replace").strip().splitlines()
             raise RuntimeError(
                 f"the grader cannot start its worker process ({last_words[-1] if last_words else error}): "
-                f"check that `{sys.executable} -c 'import math_verify'` works"
+                f"check that `{sys.executable} -c 'import mpmath'` works"
             ) from None
         self.idle = True
 
@@ -109,21 +106,21 @@ class _Worker:
         self.pipe.close()
 
 
-_lock = Lock()
-_worker: _Worker | None = None
+_slots = BoundedSemaphore(WORKERS)
+_free: list[_Worker] = []
+"""Workers that wait for a question."""
 
 
 def _stop():
-    global _worker
-    if _worker is not None:
-        _worker.kill()
-        _worker = None
+    while _free:
+        _free.pop().kill()
 
 
 def _forget():
-    """A forked child must neither use nor stop its parent's worker, and the lock may be held for ever."""
-    global _lock, _worker
-    _lock, _worker = Lock(), None
+    """A forked child must neither use nor stop its parent's workers, and a slot may be held for ever."""
+    global _slots
+    _slots = BoundedSemaphore(WORKERS)
+    _free.clear()
 
 
 atexit.register(_stop)
@@ -135,17 +132,17 @@ os.register_at_fork(after_in_child=_forget)
 
 def _serve(pipe_number: int, memory_limit: int):
     """Answer questions until the other end of the pipe is closed."""
-    import math_verify  # noqa: F401  imported first, so that the limit counts growth only
+    import thinkless.grading.algebra as algebra  # first, so that the limit counts growth only
+    from thinkless.grading.compare import matches
 
-    logging.disable()  # it warns that its own time limits are off; ours replace them
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the caller
+    sys.setrecursionlimit(20_000)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         with open("/proc/self/statm") as statm:
             limit = memory_limit + int(statm.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     with Connection(pipe_number) as pipe:
-        _verify("1/2", "0.5")
         pipe.send("ready")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # nobody reads it from here on
         while True:
@@ -154,43 +151,9 @@ def _serve(pipe_number: int, memory_limit: int):
             except EOFError:
                 return
             signal.setitimer(signal.ITIMER_PROF, seconds)  # dies of SIGPROF, also if the caller was killed
-            answer = _verify(given, gold)
+            try:
+                answer = matches(given, gold, algebra)
+            except Exception:  # a bad answer is data: whatever it did, it is not equal
+                answer = False
             signal.setitimer(signal.ITIMER_PROF, 0)
             pipe.send(answer)
-
-
-def _verify(given: str, gold: str) -> bool:
-    from math_verify import verify
-
-    try:
-        drop_units = not gold[-1:].isalpha() or not gold[-2:-1].isdigit()  # in 2m, m is no metre
-        parsed = [_parse(text, drop_units) for text in (gold, given)]
-        return verify(
-            *parsed,
-            float_rounding=_decimals(parsed[0]),
-            allow_set_relation_comp=True,
-            timeout_seconds=None,
-        )
-    except Exception:  # a bad answer is data: whatever it did, it is not equal
-        return False
-
-
-@lru_cache(maxsize=1024)
-def _parse(text: str, drop_units: bool) -> list[Any]:
-    from latex2sympy2_extended import NormalizationConfig
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
-
-    rewriting = NormalizationConfig(
-        basic_latex=True, units=drop_units, malformed_operators=True, nits=True, boxed="all"
-    )
-    targets = [LatexExtractionConfig(normalization_config=rewriting), ExprExtractionConfig()]
-    return parse(f"\\boxed{{{text}}}", targets, parsing_timeout=None)
-
-
-def _decimals(gold: list[Any]) -> int:
-    """Decimals to which two numbers must agree: six, or six significant digits of a smaller one."""
-    try:
-        size = abs(float(gold[0]))
-    except Exception:  # not a number
-        return 6
-    return 5 - math.floor(math.log10(size)) if 0 < size < 1 else 6

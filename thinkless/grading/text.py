@@ -1,22 +1,17 @@
-"""What an answer says, read from its text alone: its boxes, its number, its words.
+"""Which part of a response is its final answer.
 
-Most gold answers of the benchmarks are plain numbers. Those, words and numbers in another base are
-compared here, exactly and in microseconds (`compare`); everything else is first written in one way
-(`canonical`) and then left to math-verify, see `grade.py`.
-
-Conventions, as graders of MATH and GSM8K have them: units, currencies and degree signs do not count;
-15% equals 15 and 0.15; a decimal that stands for a fraction must agree to six digits; a bare 52 equals
-52 in base 8, and 52 in base 9 does not.
+The last ``\\boxed{...}``; else what stands in ``<answer>``; else what follows ``####``; else, in the last
+lines, what follows "the answer is", or else the last formula, the right-hand side of the last ``=``, the last
+number, or a line without words. Courtesies, rules and fences behind it say nothing. A box or a thought that
+is never closed was cut off, and is no answer.
 """
 
 import re
-from collections.abc import Callable
-from decimal import Decimal
-from fractions import Fraction
-from typing import NamedTuple
+from collections import deque
 
-# Possessive quantifiers, and alternatives that exclude each other: every pattern here takes linear time.
-_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*+")
+from thinkless.modes import END_OF_THINKING, Mode
+
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*+")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
@@ -45,136 +40,110 @@ def _box_content(text: str, start: int) -> str | None:
     return None
 
 
-_STYLED = re.compile(r"\\(?:text|math|operatorname|mbox|hbox|bm|boldsymbol)[a-z]*+\s*+\{([^{}]*+)\}")
-_LOOKALIKES = str.maketrans(
-    {chr(0xFF01 + i): chr(0x21 + i) for i in range(94)}  # full-width forms of ASCII
-    | dict(zip("\u3000\u00a0\u2009\u202f−–∗⁄÷。、", "    --*//.,", strict=True))
-    | {"×": r"\times ", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "±": r"\pm "}
-    | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "√": r"\sqrt"}
-    | {"²": "^2", "³": "^3", "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "∅": r"\emptyset "}
-    | dict.fromkeys("€£¥₹", "")
+def after_thinking(response: str) -> str | None:
+    """What follows the last thought; None if that thought never ends."""
+    answer = response.rpartition(END_OF_THINKING)[2]
+    return None if Mode.THINK.value in answer else answer
+
+
+_TAGGED = re.compile(r"<answer>((?:(?!</?answer>).)*+)</answer>", re.DOTALL)
+_HASHES = re.compile(r"####[^\S\n]*+([^\n]*+)")
+_HEADING = re.compile(r"(?:step|part|case)\s*\d+|conclusion", re.IGNORECASE)
+_LABEL = re.compile(r"(?:the\s+)?(?:final\s+)?(?:answer|solution|result)\b[\s:.*]*+", re.IGNORECASE)
+_FORMULA = re.compile(
+    r"\$\$([^$]++)\$\$|(?<![\\$])\$(?!\$)([^$\n]++)\$(?!\d)"  # from $5 to $10 is no formula
+    r"|\\\[((?:[^\\]|\\(?![][]))*+)\\\]|\\\(((?:[^\\]|\\(?![()]))*+)\\\)"
 )
-_REWRITINGS: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
-    (re.compile(r"\\!\s*+|\\?\$|(?<!\\)\\[()\[\]]|\*\*"), ""),  # with the signs around a formula
-    (re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle)(?![A-Za-z])"), ""),
-    (re.compile(r"(?<!\\)\\[,;:> ]|~|\\(?:quad|qquad)(?![A-Za-z])"), " "),
-    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
-    (re.compile(r"\\sqrt *+(\d++)"), r"\\sqrt{\1}"),  # TeX takes one digit, nobody who writes it means that
-    (re.compile(r"\{,\}"), ","),
-    (re.compile(r"\^\s*+\{?\s*+\\circ(?![A-Za-z])\s*+\}?|\\degrees?(?![A-Za-z])"), ""),
-    (re.compile(r"\\ang\s*+\{([^{}]*+)\}"), r"\1"),
-    (re.compile(r"\^\s*+\{?\s*+\\(?:text|mathrm)\s*+\{\s*+(?:st|nd|rd|th)\s*+\}\s*+\}?"), ""),
-    (re.compile(r"\\(?:text|mathrm|operatorname)\s*+\{\s*+([ie])\s*+\}"), r"\1"),
-    (re.compile(r"(?<=\d)i(?![A-Za-z])"), " i"),  # math-verify takes only a separate i for the imaginary unit
-    (re.compile(r"\\varnothing(?![A-Za-z])"), r"\\emptyset"),
-    (re.compile(r"(?<![\\A-Za-z])(pi|sqrt|infinity)(?![A-Za-z])"), r"\\\1"),
-    (re.compile(r"^\s*+[A-Za-z]\s*+\\in(?![A-Za-z])"), ""),
-    (re.compile(r"(?<![\d,. ])\d{1,3}(?: \d{3})++(?![\d/ ])"), lambda match: match[0].replace(" ", "")),
-    (re.compile(r"(?<!\w)\s++|\s++(?!\w)"), ""),  # last: a space counts only between words and digits
-]
-
-
-def canonical(answer: str) -> str:
-    """Strip an answer of what has no meaning: formula signs, spacing, ``\\left``, degree signs …"""
-    boxes = last_boxes(answer)
-    text = (boxes[0] if boxes else answer).translate(_LOOKALIKES)
-    for pattern, replacement in _REWRITINGS:
-        text = pattern.sub(replacement, text)
-    text = text.rstrip(".,;:").lstrip(",;:")
-    whole = _STYLED.fullmatch(text) or re.fullmatch(r"\{([^{}]*+)\}", text)
-    return whole[1] if whole and (text[0] == "{" or re.search(r"\d", whole[1])) else text
-
-
-class Number(NamedTuple):
-    """A plain number, as an answer writes it."""
-
-    value: Fraction
-    percent: bool
-    is_fraction: bool
-    """Whether it is written as a fraction, so that its decimals may be endless."""
-
-
-_DECIMAL = r"(?:\d{1,3}(?:,\d{3})++(?:\.\d++)?+|\d++(?:\.\d*+)?+|\.\d++)"
-_FRAC = re.compile(rf"\\frac *+(?:\{{([-+]?{_DECIMAL})\}}|(\d)) *+(?:\{{({_DECIMAL})\}}|(\d))")
-_ROMAN = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mbox|hbox|mathrm)\s*+\{([^{}]*+)\}")
-_WORD = r"(?:[^\W\d_]{3,}+|[cmk]m|kg|m[gl]|ft|in|lb|oz|hr|mi|[ap]m|sq)(?![^\W\d_])\.?(?:\^\{?[23]\}?)?"
-_QUANTITY = re.compile(
-    rf"(?P<sign>[-+]?) *+(?:(?P<whole>\d++) (?P<over>\d++)/(?P<under>\d++)"
-    rf"|(?P<top>[-+]?{_DECIMAL})/(?P<bottom>{_DECIMAL})"
-    rf"|(?P<decimal>{_DECIMAL})(?:(?:\\(?:times|cdot) ?10\^|[eE])\{{?(?P<power>[-+]?\d{{1,3}})\}}?)?+)"
-    r"(?P<percent> ?\\?%| ?(?:percent(?:age)?|pct)\b)?+"
-    rf"(?P<unit> {_WORD}(?:[ /]{_WORD})*+|(?: ?\\text\{{[^{{}}\d]*+\}}(?:\^\{{?[23]\}}?)?)++"
-    r"|[\u2e80-\ud7ff]++)?+"  # 个, 元 and other words that stand without a space
+_SAYS = re.compile(
+    r"(?:\b(?:answer|result|option|choice)(?:\s+is\b|[*_]*\s*[:=])|答案[是为：:])"
+    r"(?:[\s:*_]*the\s+(?:final\s+)?answer\s+is\b)?[\s:*_]*+",
+    re.IGNORECASE,
 )
-_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "dozen": 12}
-_NO_UNITS = re.compile(r"\b(?:or|and|to|not|squared|cubed|half|third)\b|[百千万億亿兆十]")
-"""Words after a number that change it or add another one."""
+_CLAUSE_END = re.compile(
+    r"[.!](?=\s|[*_]*$)|[。，]|,?\s+(?:because|since|so|which|where|as)\b|,\s+(?!and\b|or\b)(?=[A-Za-z]{2})"
+)
+_NUMBER = re.compile(
+    r"(?<![\w.])(?:[-−][$€£¥]?)?(?:\d+(?::\d\d)+(?:\s?[ap]\.?m\b)?"
+    r"|\d+(?:,\d+)*(?:\.\d+)?(?:/\d+)?(?:\s?\\?%|\s(?:hundred|thousand|[mb]illion)\b)?)"
+)
+_EQUALS = re.compile(r"(?<![<>!:])=")
+_EITHER = re.compile(r"\b[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}\bor\b\s*[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}$")
+_WORD = re.compile(r"(?<!\\)(?<![A-Za-z])(?!(?:sqrt|pi|sin|cos|tan|log|ln)\b)[^\W\d_]{2,}+")
+_NOISE = re.compile(r"[\s`*_#~-]*+")
+_COURTESY = re.compile(
+    r"\b(?:hope|help|know|free|questions?|clarif\w+|thanks?|luck|welcome)\b", re.IGNORECASE
+)
+_LINES, _CHARACTERS = 12, 4_000
+"""How far from the end an answer without a box is looked for."""
+_EDGES = re.compile(r"^(?:\*\*|[\s.`_$。])++|(?:\*\*|[\s.`_$。])++$")
 
 
-def number(answer: str) -> Number | None:
-    """The number that a canonical answer consists of, with or without a unit; None if it is anything else."""
-    text = _ROMAN.sub(lambda roman: rf"\text{{{roman[1]}}}" if roman[1].strip() else "", answer)
-    text = _FRAC.sub(lambda frac: f" {frac[1] or frac[2]}/{frac[3] or frac[4]}", text).strip()
-    match = _QUANTITY.fullmatch(text)
-    if match is None:
-        return None
-    unit = (match["unit"] or "").replace(r"\text", " ").lower()
-    value = _value({name: part.replace(",", "") for name, part in match.groupdict().items() if part})
-    if value is None or _NO_UNITS.search(unit):
-        return None
-    first_word = re.search(r"[a-z]+", unit)
-    scale = _SCALES.get(first_word[0], 1) if first_word else 1
-    return Number(value * scale, match["percent"] is not None, match["decimal"] is None)
+def final_answer(response: str) -> str:
+    """The part of a response that is to be graded, stripped; empty if there is none."""
+    answer = after_thinking(response)
+    if answer is None:
+        return ""
+    if _BOX.search(answer):
+        return "".join(last_boxes(answer))
+    if tagged := _TAGGED.findall(answer):
+        answer = tagged[-1]
+    if hashes := _last(_HASHES, answer):
+        behind = answer[hashes.end() :]
+        if said := _SAYS.search(hashes[1]):
+            return _said(hashes[1][said.end() :] or behind.lstrip())
+        content = _LABEL.sub("", hashes[1], count=1).strip(" *")
+        if content and not _HEADING.match(content):
+            return content
+        answer = behind
+    return _from_prose(answer)
 
 
-def _value(parts: dict[str, str]) -> Fraction | None:
-    sign = -1 if parts.get("sign") == "-" else 1
-    try:
-        if "whole" in parts:
-            return sign * (int(parts["whole"]) + Fraction(int(parts["over"]), int(parts["under"])))
-        if "top" in parts:
-            return sign * Fraction(parts["top"]) / Fraction(parts["bottom"])
-        return sign * Fraction(parts["decimal"]) * Fraction(10) ** int(parts.get("power", 0))
-    except ZeroDivisionError:
-        return None
+def _from_prose(answer: str) -> str:
+    """The answer of a text without marks, from its last lines."""
+    lines = [line for line in answer.strip()[-_CHARACTERS:].split("\n") if not _NOISE.fullmatch(line)][
+        -_LINES:
+    ]
+    tail = "\n".join(lines)
+    said, formula = _last(_SAYS, tail), _last(_FORMULA, tail)
+    if said and _EDGES.sub("", tail[said.end() :]):
+        return _said(tail[said.end() :])
+    behind = tail[formula.end() :].partition("\n")[2] if formula else tail
+    for line in reversed(behind.split("\n")):
+        if found := _from_line(line):
+            return found
+    if formula:
+        return _content(formula)
+    return _EDGES.sub("", lines[-1]) if lines else ""
 
 
-def _same_number(given: Number, gold: Number) -> bool:
-    if given.percent != gold.percent and given.value != gold.value:  # 15% is 15 as well as 0.15
-        return given.value / (100 if given.percent else 1) == gold.value / (100 if gold.percent else 1)
-    if given.is_fraction != gold.is_fraction and gold.value:
-        place = (Decimal(gold.value.numerator) / gold.value.denominator).adjusted()  # of the first digit
-        return abs(given.value - gold.value) <= Fraction(10) ** (place - 5) / 2
-    return given.value == gold.value
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
 
 
-_BASED = re.compile(r"(?P<digits>\d[0-9A-Z]*+)(?:(?:_[{(]*+| ?\(?(?:in )?base ?)(?P<base>\d++)[)}]*+)?+")
-_CHOICE = re.compile(r"\(?([A-Z])(?:[).: ].*+)?", re.DOTALL)
+def _content(formula: re.Match[str]) -> str:
+    return next(group for group in formula.groups() if group is not None).strip()
 
 
-def words(answer: str) -> str | None:
-    """The words that an answer consists of, in lower case and without punctuation; None if anything else."""
-    plain = re.sub(r"""["'“”‘’.,()-]""", " ", _STYLED.sub(r" \1 ", answer))
-    text = " ".join(plain.lower().split())
-    return text if re.fullmatch(r"[^\W\d_]++(?: [^\W\d_]++)*+", text) else None
+def _said(text: str) -> str:
+    """What follows "the answer is": a formula, or the rest of the clause."""
+    if formula := _FORMULA.match(text):
+        return _content(formula)
+    line = text.split("\n")[0]
+    end = _CLAUSE_END.search(line)
+    return _EDGES.sub("", line[: end.start() if end else None])
 
 
-def compare(given: str, gold: str) -> bool | None:
-    """Whether two canonical answers are equal, where their text decides it; None where mathematics must.
-
-    Bare letters may be a product of variables: only `\\text{…}` and four letters or more are words.
-    """
-    if given == gold:
-        return True
-    unstyled = _STYLED.sub(r"\1", given)
-    if (in_base := _BASED.fullmatch(gold)) and in_base["base"]:
-        answer = _BASED.fullmatch(unstyled)
-        return answer is not None and answer.groups() in (in_base.groups(), (in_base["digits"], None))
-    quantities = number(given), number(gold)
-    if quantities[0] and quantities[1]:
-        return _same_number(quantities[0], quantities[1])
-    text = words(gold)
-    if text is None or (len(text) < 4 and not _STYLED.search(gold)):
-        return None
-    choice = _CHOICE.fullmatch(unstyled) if len(text) == 1 else None
-    return (choice[1].lower() if choice else words(given)) == text
+def _from_line(line: str) -> str:
+    """A line's answer: what follows its last `=`, or all of it if it has no words, or its last number."""
+    text = _EDGES.sub("", line if "=" in line else re.sub(r"^[^\n:]{0,30}:\s", "", line))
+    if several := _EITHER.search(text):
+        return several[0]
+    if _EQUALS.search(text):
+        right = _EQUALS.split(text)[-1].strip()
+        number = _NUMBER.match(right)
+        return number[0] if number and _WORD.search(right) else right
+    if re.search(r"[A-Za-z√π\\]", text) and not _WORD.search(text):
+        return text
+    if numbers := _NUMBER.findall(text):
+        return numbers[-1]
+    return text if len(text.split()) <= 4 and not _COURTESY.search(text) else ""

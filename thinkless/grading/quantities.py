@@ -1,0 +1,92 @@
+"""Quantities: an expression with a scale, a percent sign, an ending such as `th`, or a unit behind it."""
+
+from fractions import Fraction
+
+from thinkless.grading.expressions import Expressions, Refused
+from thinkless.grading.tokens import END, Token
+from thinkless.grading.units import BEHIND, CURRENCIES, POWERS, SCALES, may_describe, unit_name
+from thinkless.grading.values import Quantity, exact, operations, rewritten
+
+SEPARATORS = {",", ";", "and", "or", "和", "或"}
+MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+EQUAL = {"=", "~"}
+RELATIONS = {*EQUAL, *MIRRORED, "!=", "\\equiv"}
+JOINS = {"\\cup": "cup", "\\cap": "cap", "\\setminus": "setminus"}
+_ENDS = {*SEPARATORS, *RELATIONS, *JOINS, ")", "]", "\\}", "\\rangle", ":", "to", "|", "[", "\\mod", "mod"}
+"""Signs before which a quantity ends."""
+_TRIGONOMETRIC = {"sin", "cos", "tan", "cot", "sec", "csc"}
+_PUNCTUATION = set("\"'.,!?()-{}:")
+
+
+def plain(tokens: tuple[Token, ...]) -> str:
+    """In lower case and without spaces; without punctuation if there is nothing but words."""
+    signs = [token.text.casefold() for token in tokens]
+    words = [sign for sign in signs if sign not in _PUNCTUATION]
+    return "".join(words if all(map(str.isalpha, words)) else signs)
+
+
+class Quantities(Expressions):
+    """The level of the grammar above expressions."""
+
+    def quantity(self) -> Quantity:
+        start = self.position
+        unit = [(CURRENCIES[self.take()], 1)] if self.next.text in CURRENCIES else []
+        tree = self.expression()
+        while self.next.text.lower() in SCALES:
+            tree = ("mul", tree, Fraction(SCALES[self.take().lower()]))
+        percent = self.skip("%", "percent", "percentage", "pct")
+        if percent:
+            while self.next.kind == "word" and may_describe(self.next.text):  # 15% increase
+                self.take()
+        elif not self.skip("st", "nd", "rd", "th"):  # an ordinal with a noun, 12th grade, is no number
+            unit += self.unit()
+        a_phrase = unit and all(
+            token.kind == "name" for token in self.written[start : start + 2]
+        )  # no solutions
+        if a_phrase or not self.at_end():
+            raise Refused
+        if not _TRIGONOMETRIC & operations(tree) and "degree" in operations(tree):
+            tree, unit = (
+                rewritten(
+                    tree, lambda part: part[1] if isinstance(part, tuple) and part[0] == "degree" else part
+                ),
+                [("degree", 1)],
+            )
+        return Quantity(tree, tuple(unit), percent, plain(self.written[start : self.position]))
+
+    def at_end(self) -> bool:
+        return self.next is END or self.next.text in _ENDS
+
+    def unit(self) -> list[tuple[str, int]]:
+        """The unit up to the quantity's end, as factors: km/h gives km to the 1 and h to the -1."""
+        found: list[tuple[str, int]] = []
+        power, sign, open_end = 1, 1, False
+        while not self.at_end() and self.next.text != "}":
+            text, was_open, open_end = self.take(), open_end, True
+            if text in ("/", "per", "a") and not was_open:
+                sign = -1
+            elif text in POWERS and not (found and text.endswith("ed")):
+                power = POWERS[text]
+            elif found and (text == "^" or text in POWERS) and not was_open:
+                exponent = exact(self.exponent()) if text == "^" else Fraction(POWERS[text])
+                if exponent is None or exponent.denominator != 1:
+                    raise Refused
+                found[-1], open_end = (found[-1][0], sign * int(exponent)), False
+            elif text == "\\frac":
+                top, bottom = self.within_group(), self.within_group()
+                found += top + [(name, -exponent) for name, exponent in bottom]
+                open_end = False
+            elif name := unit_name(text):
+                found.append((name, sign * power))
+                power, open_end = 1, False
+            elif text == "." or (text in BEHIND and found):
+                open_end = was_open
+            elif not (text in ("*", "of") and found) and (was_open or not may_describe(text)):
+                raise Refused
+        if open_end:
+            raise Refused
+        return found
+
+    def within_group(self) -> list[tuple[str, int]]:
+        self.take("{")
+        return self.within("}", self.unit)

@@ -3,13 +3,29 @@
 Run: python -m pytest tests/test_models.py
 """
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import TINY
 from real_layout import make_qwen25_layout, make_r1_layout
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen3Config, Qwen3ForCausalLM
 
-from thinkless.models import EOS, PAD, PROBE, UNKNOWN, build_model, build_tokenizer, load_tokenizer
+from thinkless.errors import UserError
+from thinkless.generation.load import open_generator
+from thinkless.models import (
+    EOS,
+    PAD,
+    PROBE,
+    UNKNOWN,
+    build_model,
+    build_tokenizer,
+    fetch,
+    load,
+    load_tokenizer,
+    save,
+)
 
 
 def test_ids_are_the_vocabulary_in_order_after_three_special_tokens():
@@ -109,3 +125,63 @@ def test_a_character_tokenizer_beside_a_qwen2_model_is_refused(tmp_path):
         ValueError, match="this WordLevel tokenizer as Qwen2Tokenizer, which encodes text diff"
     ):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["base", "hub"])
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_saved_tokenizer_does_not_say_how_it_was_loaded(
+    name, offline, model, tokenizer, tmp_path, monkeypatch
+):
+    """Or the same weights would get other stage keys with a network than without."""
+    save(model, tokenizer, tmp_path / "first")
+    _, again = load(tmp_path / "first")
+    again.init_kwargs |= {"local_files_only": offline, "is_local": name == "base"}  # as Transformers does
+    save(model, again, tmp_path / "second")
+    first, second = (
+        {file.name: file.read_bytes() for file in (tmp_path / folder).iterdir()}
+        for folder in ("first", "second")
+    )
+    assert first == second
+    assert "local" not in json.loads(first["tokenizer_config.json"])
+
+
+OPENERS = {
+    "load": lambda path: load(Path(path)),
+    "fetch": fetch,
+    "tokenizer": load_tokenizer,
+    "vllm": lambda path: open_generator(path, "vllm"),
+    "transformers": lambda path: open_generator(Path(path), "transformers"),
+}
+
+
+@pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("nowhere/model", "cannot load the model '{}/nowhere/model' (there is no such folder)"),
+        ("stage", "cannot load the model '{0}/stage' (a stage's folder: its model is {0}/stage/model)"),
+        ("empty", "cannot load the model '{}/empty'"),
+    ],
+)
+def test_a_folder_without_a_model_is_one_line_and_the_hub_is_not_asked(
+    opener, folder, message, untrained, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("httpx.Client.send", None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    (tmp_path / "stage").symlink_to(untrained)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError) as error:
+        opener(f"{tmp_path}/{folder}")
+    assert str(error.value).startswith(message.format(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_damaged_model_is_one_line(damage, untrained, tmp_path):
+    _, tokenizer = load(untrained / "model")
+    save(build_model(tokenizer, **TINY), tokenizer, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.unlink() if damage == "missing" else weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="cannot load the model") as error:
+        load(tmp_path / "model")
+    assert "\n" not in str(error.value)

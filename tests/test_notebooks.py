@@ -44,6 +44,10 @@ def test_the_first_code_cell_declares_the_four_parameters(chapter):
     assert {node.target.id for node in ast.parse(first.source).body} == PARAMETERS
 
 
+def test_the_second_code_cell_checks_them(chapter):
+    assert "\ncheck_parameters(profile, seed, overrides, runs_dir)\n" in code(chapter)[1].source
+
+
 def test_cells_are_short(chapter):
     lengths = [len(cell.source.splitlines()) for cell in code(chapter)]
     assert max(lengths) <= 40

@@ -128,7 +128,7 @@ def test_a_killed_evaluation_keeps_what_it_has_and_ends_with_the_same_answers(ru
         (["stage", "base", "--overrides", '{"rl.alhpa": 1}'], "did you mean 'rl.alpha'?"),
         (["stage", "base", "--overrides", '{"rl.alpha": "big"}'], "rl.alpha"),
         (["stage", "base", "--runs-dir", "/proc/nowhere"], "choose another runs_dir"),
-        (["stage", "base", "--seed", "-1"], "seed=-1: expected 0 or more"),
+        (["stage", "base", "--seed", "-1"], "seed=-1: expected a whole number from 0"),
         (["plan", "--assume", "5"], "assumptions are a mapping such as {'think_mean': 9000}, got 5"),
     ],
 )

@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     sweep = command("sweep", _sweep, "run a plan's grids of runs and record what they find")
     sweep.add_argument("--plan", default="evidence", help="evidence, arithmetic, or a YAML file of your own")
     sweep.add_argument("--only", default="*", help="variants that match this pattern, such as 'alpha*'")
-    sweep.add_argument("--runs-dir", type=Path, default=Path("runs/evidence"))
+    sweep.add_argument("--runs-dir", type=Path, help="by default evidence/ of the book's runs")
     sweep.add_argument("--results", type=Path, help="where records go; by default where the plan says")
     sweep.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, one core each")
     sweep.add_argument("--record-only", action="store_true", help="record what is finished, run nothing")
@@ -105,7 +105,9 @@ def _run_options(parser: argparse.ArgumentParser):
     """The four parameters that every chapter and every stage takes."""
     parser.add_argument("--profile", default="laptop", help="a profile's name or a YAML file")
     parser.add_argument("--seed", type=int, default=0, help="where all randomness starts (default 0)")
-    parser.add_argument("--runs-dir", default="runs", help="where stages keep their results (default runs)")
+    parser.add_argument(
+        "--runs-dir", default="", help="where stages keep their results (default: runs/ of this book)"
+    )
     parser.add_argument(
         "--overrides", type=json.loads, default={}, help="JSON, such as '{\"rl.alpha\": 0.5}'"
     )
@@ -162,10 +164,11 @@ def _export(options: argparse.Namespace):
 
 def _sweep(options: argparse.Namespace):
     from thinkless.book.sweep import sweep
+    from thinkless.runs.parameters import runs_folder
 
     sweep(
         options.plan,
-        options.runs_dir,
+        options.runs_dir or runs_folder() / "evidence",
         options.results,
         only=options.only,
         workers=options.workers,
@@ -179,6 +182,8 @@ def _book_run(options: argparse.Namespace):
     names = ("profile", "seed", "overrides", "runs_dir")
     parameters = {name: getattr(options, name) for name in names}
     root = options.root.resolve()
+    if options.runs_dir and not Path(options.runs_dir).is_absolute():  # from here; the chapters work in root
+        parameters["runs_dir"] = os.path.relpath(options.runs_dir, root)
     chapters.run(root, parameters, options.only, timeout=options.timeout)
     chapters.report_missed(root, strict=options.strict)
 

@@ -1,5 +1,6 @@
 """Files that are complete or absent, and whose damage is named: JSON, JSON lines, and their hashes."""
 
+import codecs
 import hashlib
 import json
 import os
@@ -62,6 +63,8 @@ def json_lines(path: Path, *, may_be_cut: bool = False) -> Iterator[Line]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             end = start + len(line)
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if may_be_cut and not line.endswith(b"\n"):
                 return
             if line.strip():
@@ -70,7 +73,7 @@ def json_lines(path: Path, *, may_be_cut: bool = False) -> Iterator[Line]:
                     value = json.loads(line)
                     if not isinstance(value, dict):
                         raise ValueError(f"expected an object, got {type(value).__name__}")
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise ValueError(f"{place} cannot be read: {error}") from None
                 yield Line(place, value, start, end)
             start = end

@@ -6,10 +6,12 @@ would have it rebuilt as byte-level BPE, which silently drops characters; `load_
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -86,13 +88,37 @@ def build_model(
         return model
 
 
+@contextmanager
+def loading(name: str | Path) -> Iterator[None]:
+    """Turn what Transformers says of a model folder or hub name that it cannot read into one line.
+
+    Raises UserError, and at once, without asking the hub, where `name` is a path and nothing is there.
+    """
+    path = str(name)
+    local = isinstance(name, Path) or path.startswith(("/", "./", "../", "~")) or path.count("/") > 1
+    here = Path(name)
+    try:
+        if local and not here.exists():
+            raise FileNotFoundError("there is no such folder")
+        if (here / "model" / "config.json").exists() and not (here / "config.json").exists():
+            raise ValueError(f"a stage's folder: its model is {here / 'model'}")
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"cannot load the model {path!r} ({reason}): expected a folder with a "
+            "Transformers model, or its name on the hub and a network"
+        ) from None
+
+
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or hub name (at commit `revision`), padding on the left.
 
-    Raises ValueError if Transformers rebuilt it as something that encodes differently from its own
-    file, as it does with a tokenizer that is not byte-level BPE beside a model of type qwen2.
+    Raises UserError if there is none, and ValueError if Transformers rebuilt it as something that encodes
+    differently from its own file, as it does with any but byte-level BPE beside a config of type qwen2.
     """
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left")
+    with loading(name):
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left")
     file = cached_file(name, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False)
     if file is not None:
         backend = Tokenizer.from_file(file)
@@ -109,9 +135,15 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
 
 
 def load(folder: Path, attention: str = "sdpa") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The (model, tokenizer) of a model folder, in float32, padding on the left."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention)
-    return model, load_tokenizer(folder)
+    """The (model, tokenizer) of a model folder, in float32, padding on the left.
+
+    Raises UserError if there is none.
+    """
+    with loading(folder):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=attention
+        )
+        return model, load_tokenizer(folder)
 
 
 def fetch(path: str, revision: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -119,15 +151,9 @@ def fetch(path: str, revision: str | None = None) -> tuple[PreTrainedModel, PreT
 
     Raises UserError if there is none, or the hub cannot be reached.
     """
-    try:
+    with loading(path):
         tokenizer = load_tokenizer(path, revision)
         return AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto"), tokenizer
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"cannot load the model {path!r} ({reason}): expected a folder with a "
-            "Transformers model, or its name on the hub and a network"
-        ) from None
 
 
 def save(
@@ -140,6 +166,8 @@ def save(
 
     `weights` stand in for the model's own, which it holds only a part of when it is sharded.
     """
+    for how in ("local_files_only", "is_local"):  # how it was loaded once is no property of a tokenizer
+        tokenizer.init_kwargs.pop(how, None)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial, state_dict=weights)

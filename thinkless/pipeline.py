@@ -29,7 +29,8 @@ from thinkless.generation.load import open_generator
 from thinkless.models import build_model, build_tokenizer, fetch, load, load_tokenizer, save
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.problems import chain, in_words
-from thinkless.runs.profiles import ProfileError, load_profile
+from thinkless.runs.parameters import check_seed, runs_folder
+from thinkless.runs.profiles import load_profile
 from thinkless.runs.questions import ChainProblems
 from thinkless.runs.runner import Run, Runner, Stage
 from thinkless.runs.schema import StageKind
@@ -239,19 +240,22 @@ def pipeline(
     profile: str,
     seed: int = 0,
     overrides: Mapping[str, Any] | None = None,
-    runs_dir: str | Path = "runs",
+    runs_dir: str | Path = "",
 ) -> Runner:
-    """The runner of a profile's stages. Raises ProfileError if profile, overrides or seed are impossible."""
-    if seed < 0:
-        raise ProfileError(f"seed={seed}: expected 0 or more")
+    """The runner of a profile's stages, in the folder that `runs_folder` makes of `runs_dir`.
+
+    Raises ProfileError if a parameter is impossible.
+    """
+    check_seed(seed)
+    folder = runs_folder(runs_dir)
     disable_progress_bars()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     loaded = load_profile(profile, overrides)
 
     def command(name: str) -> list[str]:
-        where = ["--seed", str(seed), "--runs-dir", str(Path(runs_dir).resolve())]
+        where = ["--seed", str(seed), "--runs-dir", str(folder)]
         changes = ["--overrides", json.dumps(dict(overrides or {}))]
         return [sys.executable, "-m", "thinkless", "stage", name, "--profile", profile, *where, *changes]
 
-    return Runner(stages(loaded), loaded, seed, runs_dir, command)
+    return Runner(stages(loaded), loaded, seed, folder, command)

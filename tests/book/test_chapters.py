@@ -150,6 +150,18 @@ def test_a_chapter_without_a_parameter_is_refused(root, capfd):
     assert "does not declare the parameter 'runs_dir'" in error_line(capfd)
 
 
+@pytest.mark.slow
+def test_a_named_folder_of_runs_is_where_it_was_named(root, capfd, monkeypatch, tmp_path_factory):
+    """The command may be given elsewhere than in the book's folder, where the chapters work."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    code = "from thinkless.pipeline import pipeline; print(pipeline(profile, seed, overrides, runs_dir).root)"
+    write_chapter(root, "01_two", code)
+    for arguments, runs in (([], root / "runs"), (["--runs-dir", "mine"], elsewhere / "mine")):
+        assert run(root, "--only", "01", *arguments) == 0, capfd.readouterr().err
+        assert str(runs / "smoke" / "seed0") in (root / "book/executed/01_two.ipynb").read_text()
+
+
 def test_a_folder_that_is_no_book_is_named(tmp_path, capfd):
     (tmp_path / "mine.txt").touch()
     assert run(tmp_path) == 1

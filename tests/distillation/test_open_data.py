@@ -54,6 +54,8 @@ def without(row, *names, **changed):
         (without(OPEN_R1, "answer"), "8"),  # from the solution
         (without(OPEN_R1, "answer", solution="8, obviously"), None),  # where no answer is marked
         (without(OPEN_R1, answer="notfound"), None),
+        (without(OPEN_R1, answer=8), "8"),
+        (without(OPEN_R1, answer=float("nan")), None),
         (
             {
                 "problem": "3+5=",
@@ -192,6 +194,7 @@ def test_folders_and_parquet(file, tokenizer, tmp_path):
         ("3", r"open\.jsonl, line 4 cannot be read: expected an object, got int"),
         ('{"text": "a"}', r"open\.jsonl, line 4: .* expected one of the columns .*, got text"),
         ('{"messages": ["a"]}', r"open\.jsonl, line 4: not a question with a long answer"),
+        (json.dumps({"problem": "\ud83d", "generations": [LONG]}), r"open\.jsonl, line 4: .*surrogates not"),
         ('{"messages": 3}', r"open\.jsonl, line 4: not a question with a long answer"),
     ],
 )

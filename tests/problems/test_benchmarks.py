@@ -6,6 +6,7 @@ Nothing here reaches for the hub: its rows are written out as it serves them, an
 would read them there. Some tests read the real benchmark files, see `benchmarks.py`.
 """
 
+import codecs
 import csv
 import json
 import logging
@@ -173,6 +174,48 @@ def test_a_folder_of_parts_is_read_in_order(tmp_path):
     assert load_problems("deepscaler", path=tmp_path)["answer"] == ["1", "2"]
 
 
+def test_a_folder_never_gives_the_file_of_another_split_or_set(tmp_path):
+    for number, stem in enumerate(("gsm8k", "gsm8k_train", "gsm8k2"), start=1):
+        write(tmp_path / f"{stem}.jsonl", [ROWS["gsm8k"] | {"answer": f"#### {number}"}])
+    assert load_problems("gsm8k", path=tmp_path)["answer"] == ["1"]
+    assert load_problems("gsm8k_train", path=tmp_path)["answer"] == ["2"]
+    (tmp_path / "gsm8k.jsonl").rename(tmp_path / "train.jsonl")
+    (tmp_path / "gsm8k2.jsonl").unlink()
+    with pytest.raises(ValueError, match="name no other split than test"):
+        load_problems("gsm8k", path=tmp_path)
+    assert load_problems("gsm8k", path=tmp_path / "train.jsonl")["answer"] == ["1"]
+
+
+@pytest.mark.parametrize("file", ["a.jsonl", "a.json", "list.json", "a.csv", "A.CSV"])
+def test_a_byte_order_mark_is_no_part_of_the_data(file, tmp_path):
+    """Windows editors and Excel's "CSV UTF-8" write one."""
+    text = '{"problem": "é", "answer": "5"}'
+    text = (
+        f"[{text}]"
+        if file == "list.json"
+        else "problem,answer\né,5\n"
+        if file.lower().endswith("csv")
+        else text
+    )
+    (tmp_path / file).write_bytes(codecs.BOM_UTF8 + text.encode())
+    (row,) = load_problems("deepscaler", path=tmp_path / file)
+    assert (row["question"], row["answer"]) == ("é", "5")
+
+
+def test_a_byte_order_mark_before_an_empty_line(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(codecs.BOM_UTF8 + b'\n{"problem": "a", "answer": "5"}\n')
+    assert len(load_problems("deepscaler", path=tmp_path)) == 1
+
+
+def test_a_field_may_be_long_and_a_value_that_is_none_is_counted(tmp_path):
+    path = write(tmp_path / "a.csv", [{"problem": "x" * 200_000, "answer": "5"}])
+    assert len(load_problems("deepscaler", path=path)["question"][0]) == 200_000
+    rows = [{"problem": "a", "answer": float("nan")}, {"problem": float("nan"), "answer": "1"}]
+    path = write(tmp_path / "a.jsonl", [*rows, {"problem": "b", "answer": 2.5}])
+    problems, counts = read_problems("deepscaler", path=path)
+    assert (counts, problems["answer"]) == (Counts(read=3, empty=2, duplicates=0, kept=1), ["2.5"])
+
+
 # What cannot be read
 
 
@@ -186,6 +229,23 @@ def test_a_folder_of_parts_is_read_in_order(tmp_path):
         ("deepscaler", "a.json", '[{"problem": "a", "answer": [1]}]', "row 1: answer is [1], expected text"),
         ("deepscaler", "a.jsonl", '{"problem": 7, "answer": "1"}', "line 1: problem is 7, expected text"),
         ("gsm8k", "a.jsonl", '{"question": "a", "answer": "1"}', "line 1: answer has no ####"),
+        ("gsm8k", "a.jsonl", '{"question": "a", "answer": ["#### 1"]}', "line 1: answer has no ####"),
+        (
+            "deepscaler",
+            "a.jsonl",
+            r'{"problem": "a \ud83d", "answer": "1"}',
+            r"line 1: '\ud83d' is no character",
+        ),
+        (
+            "deepscaler",
+            "a.jsonl",
+            r'{"problem": "a", "answer": "\ud83d"}',
+            r"line 1: '\ud83d' is no character",
+        ),
+        ("deepscaler", "a.jsonl", '{"problem": "a", "answer": -Infinity}', "line 1: answer is -inf"),
+        ("deepscaler", "a.jsonl", '{"problem": ' + "[" * 100_000, "line 1 cannot be read: maximum recursion"),
+        ("deepscaler", "a.csv", 'problem,answer\na,1\n"b"c,2\n', "line 3 cannot be read: ',' expected"),
+        ("deepscaler", "a.csv", 'problem,answer\na,1\n"b,2\nc,3\n', "line 3 cannot be read: unexpected end"),
         (
             "minerva_algebra",
             "a.jsonl",
@@ -209,9 +269,17 @@ def test_an_unreadable_row_is_named_with_its_file_and_line(name, file, content, 
     assert "\n" not in str(error.value)
 
 
-def test_bytes_that_are_no_text(tmp_path):
-    (tmp_path / "a.jsonl").write_bytes(b'{"problem": "\xff"}')
-    with pytest.raises(ValueError, match=r"a\.jsonl, line 1 cannot be read: 'utf-8' codec can't"):
+@pytest.mark.parametrize(
+    ("file", "content", "place"),
+    [
+        ("a.jsonl", b'{"problem": "\xff"}', "line 1 cannot be read: 'utf-8' codec can't"),
+        ("a.json", b'[{"problem": "a",\n"answer": "\xff"}]', "line 2 cannot be read: 'utf-8' codec can't"),
+        ("a.csv", b"problem,answer\na,1\nb\xff,2\n", r"line 3: '\udcff' is no character"),
+    ],
+)
+def test_bytes_that_are_no_text(file, content, place, tmp_path):
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{file}, {place}")):
         load_problems("deepscaler", path=tmp_path)
 
 

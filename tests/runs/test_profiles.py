@@ -76,6 +76,21 @@ def test_a_whole_number_is_a_fine_real_number_and_not_the_reverse():
     assert "rl.steps: Input should be a valid integer" in message_of(overrides={"rl.steps": 2.5})
 
 
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "0.1e-2", "1.0e-3", "1.e-3", ".1e-2", "+10e-4", "'1e-3'"])
+def test_a_power_of_ten_is_a_number_however_it_is_written(text, tmp_path):
+    """To YAML 1.1, which PyYAML and papermill's -y read, most of these are text."""
+    mine = write(tmp_path / "mine.yaml", f"extends: smoke\nrl: {{learning_rate: {text}}}\n")
+    overrides = yaml.safe_load(f"{{rl.learning_rate: {text}, problems.mix: [1, {text}]}}")
+    assert load_profile(mine).rl.learning_rate == 0.001
+    assert load_profile("smoke", overrides).rl.learning_rate == 0.001
+    assert load_profile("smoke", overrides).problems.mix == [1, 0.001]
+
+
+def test_text_that_looks_like_a_number_stays_text(tmp_path):
+    mine = write(tmp_path / "mine.yaml", "extends: smoke\ndescription: 1e5\n")
+    assert load_profile(mine).description == "1e5"
+
+
 # Errors name what was given and the nearest thing that exists
 
 
@@ -121,6 +136,10 @@ def test_an_unknown_section(overrides, expected):
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
+        ({"rl.alpha": float("inf")}, "rl.alpha: Input should be a finite number, got inf"),
+        ({"rl.alpha": "1e999"}, "rl.alpha: Input should be a finite number, got inf"),
+        ({"rl.steps": "1e3"}, "rl.steps: Input should be a valid integer, got '1e3'"),
+        ({"rl.alpha": "0.5"}, "rl.alpha: Input should be a valid number, got '0.5'"),
         ({"rl.alpha": "big"}, "rl.alpha: Input should be a valid number, got 'big'"),
         ({"rl.steps": "7"}, "rl.steps: Input should be a valid integer, got '7'"),
         ({"rl.alpha": 0}, "rl.alpha: Input should be greater than 0, got 0"),

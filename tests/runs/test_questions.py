@@ -4,9 +4,11 @@ Run: python -m pytest tests/runs/test_questions.py
 """
 
 import json
+import re
 from collections import Counter
 
 import pytest
+from pydantic import ValidationError
 
 from thinkless.problems.benchmarks import INSTRUCTION
 from thinkless.errors import StageError
@@ -59,3 +61,63 @@ def test_a_bad_row_is_one_line(problems, tmp_path, line, message):
     with pytest.raises(StageError, match=message) as caught:
         problems.teaching(4, seed=1)
     assert "\n" not in str(caught.value)
+
+
+GSM8K = json.dumps({"question": "2+3?", "answer": "#### 5"})
+
+
+def in_folder(folder):
+    return MathProblems(kind="math", train="deepscaler", evaluate=["gsm8k"], folder=str(folder))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["gsm8k/test.jsonl", "gsm8k/train.jsonl"],
+        ["gsm8k/part1.jsonl"],
+        ["gsm8k.jsonl", "gsm8k.README.md", "gsm8k_train.jsonl"],
+        ["gsm8k_test.jsonl", "gsm8k_train.jsonl"],
+        ["gsm8k-00000-of-00001.jsonl"],
+        ["gsm8k.JSONL"],
+    ],
+)
+def test_a_set_is_read_from_the_folder_or_files_of_its_name(files, tmp_path):
+    for number, name in enumerate(files):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(GSM8K.replace("2+3?", f"file {number}?"))
+    assert list(in_folder(tmp_path).held_out(0)["question"]) == ["file 0?"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "expected gsm8k.jsonl or a folder gsm8k, once; found nothing"),
+        (["math_500.jsonl"], "once; found math_500.jsonl"),
+        (["gsm8k_train.jsonl"], "once; found gsm8k_train.jsonl"),
+        (["gsm8k.txt"], "once; found gsm8k.txt"),
+        (["gsm8k.jsonl", "gsm8k.csv"], "once; found gsm8k as .csv and gsm8k as .jsonl"),
+        (["gsm8k.jsonl", "gsm8k/test.jsonl"], "once; found folder gsm8k and gsm8k as .jsonl"),
+        (["gsm8k/train.jsonl"], "that name no other split than test"),
+        (["gsm8k/main/test.jsonl"], "expected .jsonl"),
+    ],
+)
+def test_a_named_folder_is_used_or_refused_and_never_the_hub(files, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("thinkless.problems.benchmarks.load_dataset", None)
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(GSM8K)
+    with pytest.raises(StageError, match=re.escape(message)) as caught:
+        in_folder(tmp_path).held_out(0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "gsm8k.jsonl"])
+def test_a_folder_that_is_none_is_refused(folder, tmp_path):
+    (tmp_path / "gsm8k.jsonl").write_text(GSM8K)
+    with pytest.raises(StageError, match=f"no folder {tmp_path / folder}"):
+        in_folder(tmp_path / folder).held_out(0)
+
+
+def test_no_name_is_no_folder():
+    with pytest.raises(ValidationError, match="at least 1 character"):
+        in_folder("")

@@ -1,17 +1,42 @@
 """What the chapters use to show things: running source code, what was expected, where numbers came from."""
 
+import ast
 import html
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
 from IPython.display import HTML, Code, display
 
 from thinkless.book.checks import MISSED
 from thinkless.book.expectations import Expectation, compare
 from thinkless.evaluation.report import t_interval
+from thinkless.runs.parameters import check_seed, runs_folder
+from thinkless.runs.profiles import ProfileError, load_profile, nearest
 from thinkless.runs.runner import Runner
+
+INJECTED = "# Parameters\n"
+"""How the cell begins that papermill puts behind the one with the parameters."""
+
+
+def check_parameters(profile: str, seed: int, overrides: Mapping[str, Any], runs_dir: str):
+    """Refuse a parameter that no chapter has, which papermill sets all the same, and impossible values.
+
+    Raises ProfileError, which names the nearest parameter or setting.
+    """
+    shell = get_ipython()
+    known = list(inspect.signature(check_parameters).parameters)
+    for cell in shell.user_ns["In"] if shell else ():
+        nodes = ast.walk(ast.parse(cell)) if cell.startswith(INJECTED) else ()
+        for node in nodes:
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id not in known:
+                raise ProfileError(f"there is no parameter {node.id!r}{nearest(node.id, known)}")
+    load_profile(profile, overrides)
+    check_seed(seed)
+    runs_folder(runs_dir)
 
 
 def show_source(*functions) -> Code:

@@ -32,7 +32,7 @@ thinking; a thought or an answer that never ends; a question that came before.""
 
 _ANSWERS = ("deepseek_reasoning", "generations", "messages", "conversations")
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
-_NO_GOLD = {"", "proof", "notfound"}  # what NuminaMath writes where a problem has no gold answer
+_NO_GOLD = {"", "nan", "proof", "notfound"}  # what NuminaMath writes where a problem has no gold answer
 _MARKS = [  # of OpenThoughts-114k, and R1's own in their place
     (r"<\|begin_of_thought\|>", "<think>"),
     (r"\s*<\|end_of_thought\|>\s*", "\n</think>\n\n"),
@@ -64,6 +64,7 @@ def read_record(row: Mapping[str, Any]) -> Record | str:
     if not question.strip():
         return "no_question"
     text = _text(row, "".join(answered))
+    (question + text).encode()  # half of a surrogate pair is a ValueError here, where the row is known
     response = after_control_token(text, Mode.THINK)
     thought, closed, answer = response.partition(END_OF_THINKING)
     if not thought.strip() or not (closed or response != text):
@@ -94,7 +95,7 @@ def _gold(row: Mapping[str, Any]) -> str | None:
     solution = _first(row, "solution", "ground_truth_solution") or ""
     if answer is None and ("\\boxed" in solution or "####" in solution):
         answer = final_answer(solution)
-    return None if answer is None or answer.strip().lower() in _NO_GOLD else answer
+    return None if answer is None or str(answer).strip().lower() in _NO_GOLD else str(answer)
 
 
 def _first(row: Mapping[str, Any], *names: str) -> Any:

@@ -7,6 +7,7 @@ difficulty, so that a table by level has one row.
 """
 
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 from datasets import Dataset, load_dataset
 
 from thinkless.grading.text import last_boxes
-from thinkless.problems.files import local_rows
+from thinkless.problems.files import local_rows, place_of_set
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ MOST_STEPS = 8
 
 def _answer_column(row: dict[str, Any]) -> str:
     answer = row["answer"]
-    if not isinstance(answer, str | int | float) or isinstance(answer, bool):
+    number = isinstance(answer, int | float) and not isinstance(answer, bool) and math.isfinite(answer)
+    if not isinstance(answer, str) and not number:
         raise ValueError(f"answer is {answer!r}, expected text or a number")
     return str(answer).strip()
 
@@ -43,9 +45,9 @@ def _boxed_in_solution(row: dict[str, Any]) -> str:
 
 
 def _after_hashes(row: dict[str, Any]) -> str:
-    _, hashes, answer = str(row["answer"]).rpartition("####")
-    if not hashes:
+    if not isinstance(row["answer"], str) or "####" not in row["answer"]:
         raise ValueError("answer has no ####")
+    answer = row["answer"].rpartition("####")[2]
     return answer.strip()
 
 
@@ -146,7 +148,7 @@ def load_problems(
     """The problems of the set `name`, from the hub or from `path`; what was dropped is logged.
 
     `path`: a json, jsonl, parquet or csv file with the hub's columns, or a folder of them; of a folder
-    the files named after the set or its split are read, where there are such, else all.
+    the files named after the set or its split are read, where there are such, else those that name no split.
     `limit`: the first so many problems. `instruction`: ask every question with `INSTRUCTION`.
 
     Raises ValueError, in one line, for an unknown name, a missing file or column and for a row that
@@ -156,14 +158,24 @@ def load_problems(
 
 
 def read_problems(
-    name: str, *, path: str | Path | None = None, limit: int | None = None, instruction: bool = False
+    name: str,
+    *,
+    path: str | Path | None = None,
+    folder: str | Path | None = None,
+    limit: int | None = None,
+    instruction: bool = False,
 ) -> tuple[Dataset, Counts]:
-    """As `load_problems`, and how many rows were read, dropped and kept."""
+    """As `load_problems`, and how many rows were read, dropped and kept.
+
+    `folder`: one of several sets, in which this one must be; see `place_of_set`.
+    """
     if name not in PROBLEM_SETS:
         raise ValueError(f"unknown problem set {name!r}: expected one of {', '.join(PROBLEM_SETS)}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: expected at least 1, or None for all")
     problems = PROBLEM_SETS[name]
+    if folder is not None:
+        path = place_of_set(Path(folder), name, problems.split)
     rows = _hub_rows(name) if path is None else local_rows(Path(path), name, problems.split)
     kept: dict[str, dict[str, Any]] = {}
     read = empty = 0
@@ -189,13 +201,18 @@ def _read_row(where: str, row: Any, problems: ProblemSet) -> tuple[str, str, int
     if missing:
         found = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
         raise ValueError(f"{where}: no column {', '.join(missing)}; found {found}")
+    if any(row[column] is None or row[column] != row[column] for column in problems.columns):
+        return "", "", NO_LEVEL  # NaN is how tables write that there is no value
     question = row[problems.columns[0]]
-    if any(row[column] is None for column in problems.columns):
-        return "", "", NO_LEVEL
     if not isinstance(question, str):
         raise ValueError(f"{where}: {problems.columns[0]} is {question!r}, expected text")
     try:
-        return question.strip(), problems.answer(row), problems.level(row)
+        texts = question.strip(), problems.answer(row)
+        "".join(texts).encode()
+        return *texts, problems.level(row)
+    except UnicodeEncodeError as error:
+        bad = error.object[error.start : error.end]
+        raise ValueError(f"{where}: {bad!r} is no character, expected text in UTF-8") from None
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 

@@ -7,7 +7,7 @@ is checked in `settings.py` and `questions.py`; here a key that does not exist g
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +20,6 @@ from thinkless.runs.schema import Section
 from thinkless.runs.settings import Profile
 
 FOLDER = Path(__file__).parents[1] / "profiles"
-
 
 class ProfileError(UserError, ValueError):
     """A profile that does not exist or does not validate."""
@@ -51,7 +50,7 @@ def _read(name: str, children: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ProfileError(f"unknown profile {name!r}{_nearest(name, available_profiles())}") from None
+        raise ProfileError(f"unknown profile {name!r}{nearest(name, available_profiles())}") from None
     except OSError as error:
         raise ProfileError(f"cannot read profile {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -112,7 +111,8 @@ def known_keys(section: type[Section] = Profile, prefix: str = "") -> list[str]:
     return list(keys)
 
 
-def _nearest(given: str, known: list[str]) -> str:
+def nearest(given: str, known: Sequence[str]) -> str:
+    """The end of a message about a name that does not exist: the one that was meant, or all there are."""
     close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
     if not close:  # a bare name: compare with the last part of each key
         parts = {key.rpartition(".")[2]: key for key in known}
@@ -132,7 +132,7 @@ def _one_line(error: ValidationError, values: Mapping[str, Any], name: str) -> s
             continue
         if item["type"] == "extra_forbidden":
             what = "section" if isinstance(item["input"], dict) else "setting"
-            problems.append(f"has no {what} {where!r}{_nearest(where, known_keys())}")
+            problems.append(f"has no {what} {where!r}{nearest(where, known_keys())}")
             continue
         given = "" if item["type"] in ("value_error", "missing") else f", got {item['input']!r}"
         problems.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{given}")

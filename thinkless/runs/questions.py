@@ -7,7 +7,6 @@ the folder `problems/`.
 """
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from datasets import Dataset, concatenate_datasets
@@ -117,9 +116,9 @@ class MathProblems(Section):
     """The set whose questions are distilled and trained on, such as ``deepscaler``."""
     evaluate: Annotated[list[str], For("eval")] = Field(min_length=1)
     """The benchmarks, each a set's name."""
-    folder: Annotated[str | None, EVERYWHERE] = None
-    """A set that has a file or folder of its name in here, such as ``gsm8k.jsonl``, is read from it; the
-    others come from the hub."""
+    folder: Annotated[str | None, EVERYWHERE] = Field(None, min_length=1)
+    """Every set is read from its file or folder in here, such as ``gsm8k.jsonl`` or ``gsm8k/``; None takes
+    all from the hub."""
     limit: Annotated[int | None, For("eval")] = Field(None, ge=1)
     """At most so many questions of each benchmark."""
     instruct_evaluation: Annotated[bool, For("base", "distill", "eval")] = True
@@ -162,9 +161,7 @@ class MathProblems(Section):
     def _read(self, name: str, instruction: bool, limit: int | None = None) -> tuple[Dataset, "Counts"]:
         from thinkless.problems.benchmarks import read_problems
 
-        local = sorted(Path(self.folder).glob(f"{name}.*")) if self.folder else []
-        path = local[0] if local else None
         try:
-            return read_problems(name, path=path, instruction=instruction, limit=limit)
+            return read_problems(name, folder=self.folder, instruction=instruction, limit=limit)
         except (ValueError, OSError) as error:
             raise StageError(" ".join(str(error).split())) from error

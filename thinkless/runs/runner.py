@@ -75,7 +75,7 @@ class Runner:
         stages: dict[str, Stage],
         profile: Profile,
         seed: int,
-        runs_dir: str | Path = "runs",
+        runs_dir: str | Path,
         command: Callable[[str], list[str]] | None = None,
     ):
         """`command(name)` is the argument list that runs one stage in a process of its own; needed

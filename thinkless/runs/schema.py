@@ -1,8 +1,9 @@
 """The rules of every settings class: frozen, strict about names and types, marked with what depends on it."""
 
-from typing import Any, Literal
+import re
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 StageKind = Literal["fetch", "base", "distill", "sft", "rl", "eval"]
 """What a stage does; `fetch` stands for `base` where the base model is a published one."""
@@ -21,7 +22,19 @@ class For:
 class Section(BaseModel):
     """Part of a profile. An unknown name or a value of another type is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _powers_of_ten(cls, values: Any) -> Any:
+        """Read ``1e-3`` where a number is expected; to YAML 1.1 it is text, for want of a point."""
+        if not isinstance(values, dict):
+            return values
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        numbers = {name for name, kind in kinds.items() if float in (kind, *get_args(kind))}
+        return {name: _number(value) if name in numbers else value for name, value in values.items()}
 
     def settings_for(self, kind: StageKind) -> dict[str, Any]:
         """The settings, in nested sections, that the result of a kind of stage depends on."""
@@ -39,3 +52,11 @@ class Section(BaseModel):
             elif kind in kinds:
                 seen[name] = True
         return seen
+
+
+def _number(value: Any) -> Any:
+    """The number that a text such as ``1e-3`` spells, also in a list; anything else as it is."""
+    if isinstance(value, list):
+        return [_number(part) for part in value]
+    spelled = isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", value, re.ASCII)
+    return float(value) if spelled else value

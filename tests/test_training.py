@@ -17,13 +17,17 @@ import torch
 from datasets import Dataset
 
 from thinkless.errors import StageError
+from thinkless.models import load_tokenizer
 from thinkless.pipeline import pipeline
+from thinkless.runs.profiles import load_profile
+from thinkless.runs.settings import Launch
 from thinkless.training import (
     METRICS,
     MetricsFile,
     in_batches_of_similar_length,
     last_checkpoint,
     read_metrics,
+    train_supervised,
 )
 
 TINY = {
@@ -55,6 +59,36 @@ def test_rows_stay_in_their_window():
     rows = Dataset.from_dict({"row": list(range(200))})
     order = in_batches_of_similar_length(rows, list(range(200, 0, -1)), 2, seed=0)["row"]
     assert max(order[:100]) == 99  # 50 batches of 2 rows make a window
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_no_end_token_stands_behind_an_answer_that_was_cut(untrained, tmp_path, monkeypatch, batch_size):
+    """What the model reads, batch by batch; TRL itself ends every row."""
+    read = []
+
+    def listen(trainer, folder):
+        read.extend(row for batch in trainer.get_train_dataloader() for row in batch["labels"].tolist())
+        return []
+
+    monkeypatch.setattr("thinkless.training._finish", listen)
+    rows = Dataset.from_list(
+        [
+            {"prompt": "3+5=", "completion": "<think>3+5=8;3", "ended": False},
+            {"prompt": "3+5=", "completion": "<short>8", "ended": True},
+            {"prompt": "4+4=", "completion": "<think></think>8", "ended": True},
+            {"prompt": "4+4=", "completion": "<short>4+4", "ended": False},
+        ]
+    )
+    settings, launch = load_profile("smoke").sft.model_copy(update={"batch_size": batch_size}), Launch()
+    train_supervised(untrained / "model", rows, settings, tmp_path, launch=launch, seed=0)
+    tokenizer = load_tokenizer(untrained / "model")
+    learned = [tokenizer.decode([token for token in row if token != -100]) for row in read]
+    assert learned == ["<think>3+5=8;3", "<short>8<eos>", "<think></think>8<eos>", "<short>4+4"]
+    read.clear()
+    train_supervised(
+        untrained / "model", rows.remove_columns("ended"), settings, tmp_path, launch=launch, seed=0
+    )
+    assert all(row[-1] == tokenizer.eos_token_id for row in read if row[-1] != -100)
 
 
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])

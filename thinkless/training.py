@@ -233,10 +233,23 @@ def _train(trainer: Trainer, folder: Path):
         save(model, trainer.processing_class, folder / "model", weights)
 
 
+def without_ends(tokenized: Dataset, ended: Sequence[bool]) -> Dataset:
+    """TRL's tokenized rows without the end token that it puts behind every one, where the answer was cut.
+
+    A cut answer is trained on as far as it goes; with an end behind it the student would learn to stop there.
+    """
+    per_token = {"input_ids", "labels", "completion_mask"}.intersection(tokenized.column_names)
+
+    def cut(row: dict[str, Any], index: int) -> dict[str, Any]:
+        return {name: row[name] if ended[index] else row[name][:-1] for name in per_token}
+
+    return tokenized if all(ended) else tokenized.map(cut, with_indices=True)
+
+
 def train_supervised(
     start: Path, rows: Dataset, settings: Base | SFT, folder: Path, *, launch: Launch, seed: int
 ) -> dict[str, Any]:
-    """One pass over `rows` (`prompt`, `completion`), in their order, loss on completions only.
+    """One pass over `rows` (`prompt`, `completion`, maybe `ended`), in order, loss on completions only.
 
     Returns the final metrics: the last logged loss, rows and updates.
     """
@@ -247,6 +260,8 @@ def train_supervised(
         train_dataset=rows.select_columns(["prompt", "completion"]),
         processing_class=tokenizer,
     )
+    if "ended" in rows.column_names:
+        trainer.train_dataset = without_ends(trainer.train_dataset, rows["ended"])
     history = _finish(trainer, folder)
     losses = [row["loss"] for row in history if "loss" in row]  # means over the logged updates
     updates = math.ceil(len(rows) / settings.batch_size)

@@ -134,11 +134,16 @@ def test_the_summary_by_hand(pairs):
 
 def test_rows_open_with_the_control_token_and_modes_of_a_question_are_adjacent(pairs):
     assert list(sft_rows(keep_pairs(pairs))) == [
-        {"prompt": "3+5=", "completion": "<think>3+5=8;</think>8"},
-        {"prompt": "3+5=", "completion": "<short>8"},
-        {"prompt": "4+4=", "completion": "<think></think>8"},
-        {"prompt": "4+4=", "completion": "<short>7"},
+        {"prompt": "3+5=", "completion": "<think>3+5=8;</think>8", "ended": True},
+        {"prompt": "3+5=", "completion": "<short>8", "ended": True},
+        {"prompt": "4+4=", "completion": "<think></think>8", "ended": True},
+        {"prompt": "4+4=", "completion": "<short>7", "ended": True},
     ]
+
+
+def test_a_row_says_whether_its_answer_ended(pairs):
+    rows = sft_rows(keep_pairs(pairs, overlong="clip"))
+    assert list(rows["ended"]) == [True, True, False, True, True, True]
 
 
 @pytest.mark.parametrize("think_share", [0.2, 0.8])

@@ -95,8 +95,7 @@ def keep_pairs(pairs: Dataset, overlong: Overlong = "drop") -> Dataset:
     """The pairs to train on: those whose short answer does not think, and of the overlong ones none.
 
     With ``overlong="clip"`` a pair stays when an answer was cut off at the length limit, as in the
-    paper. Train on such rows with a `max_length` that is no longer: an end token behind the cut would
-    teach the student to stop there.
+    paper; `sft_rows` says of each answer whether it ended.
     """
 
     def fit(think_finished: bool, short_finished: bool, short_thinks: bool) -> bool:
@@ -131,9 +130,10 @@ def sft_rows(
     seed: int = 0,
     ask: Callable[[str], str] = lambda words: words,
 ) -> Dataset:
-    """Two training rows per pair, `prompt` and `completion`, the two modes of a question adjacent.
+    """Two training rows per pair, `prompt`, `completion` and `ended`, the two modes of a question adjacent.
 
-    `ask` turns a question in words into the student's prompt. The completion opens with the control token.
+    `ask` turns a question in words into the student's prompt. The completion opens with the control token;
+    behind one that has not `ended` no end token belongs.
     Adjacent rows of an even-sized batch keep the modes balanced in every single update, not only on average.
     Another `think_share` leaves out rows of the rarer mode at random, so that this share of the others is
     expected to think.
@@ -141,7 +141,11 @@ def sft_rows(
     shares = {Mode.THINK: think_share, Mode.SHORT: 1 - think_share}
     rng = random.Random(f"balance-{seed}")
     rows = [
-        {"prompt": prompt, "completion": mode.value + pair[f"{mode.label}_response"]}
+        {
+            "prompt": prompt,
+            "completion": mode.value + pair[f"{mode.label}_response"],
+            "ended": pair[f"{mode.label}_finished"],
+        }
         for prompt, pair in zip(map(ask, in_words(pairs)), pairs, strict=True)
         for mode in Mode
         if think_share == 0.5 or rng.random() * max(shares.values()) < shares[mode]

@@ -12,6 +12,7 @@ from conftest import SMALLEST
 from thinkless import pipeline as module
 from thinkless.__main__ import main
 from thinkless.errors import StageError
+from thinkless.generation.chat import open_chat
 from thinkless.pipeline import pipeline, stages
 from thinkless.runs.profiles import load_profile
 
@@ -85,6 +86,12 @@ def runner(runs, tmp_path):
     """The pipeline on a copy of `runs`."""
     shutil.copytree(runs, tmp_path / "runs")
     return pipeline("smoke", overrides=SMALLEST, runs_dir=tmp_path / "runs")
+
+
+def test_a_chat_asks_for_no_more_than_the_model_was_taught(runner):
+    assert open_chat(str(runner.folder("sft") / "model")).sampling.max_tokens == runner.profile.longest(
+        "distill"
+    )
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "{}", '{"setting": "free", "question": 0, "prompt": "3+5="}'])

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 PARTS = (
     *("pyproject.toml", "README.md", "LICENSE", "_config.yml", "_toc.yml"),
     *("book", "notebooks", "results", "thinkless"),
@@ -20,8 +21,8 @@ PARTS = (
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """`run(folder, *arguments)` calls the installed package's command line there, without the checkout."""
+def wheel(tmp_path_factory):
+    """The package, built from a copy of the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     (source := folder / "source").mkdir()
     for name in PARTS:
@@ -30,13 +31,18 @@ def run(tmp_path_factory):
             shutil.copytree(ROOT / name, source / name, ignore=left_out)
         else:
             shutil.copy(ROOT / name, source)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     offline = ["--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "wheel", *offline, "-w", str(folder), str(source)], check=True)
+    subprocess.run([*PIP, "wheel", *offline, "-w", str(folder), str(source)], check=True)
     (wheel,) = folder.glob("*.whl")
-    prefix = folder / "prefix"
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def run(wheel):
+    """`run(folder, *arguments)` calls the installed package's command line there, without the checkout."""
+    prefix = wheel.parent / "prefix"
     subprocess.run(
-        [*pip, "install", "--ignore-installed", "--no-deps", "--prefix", str(prefix), str(wheel)], check=True
+        [*PIP, "install", "--ignore-installed", "--no-deps", "--prefix", str(prefix), str(wheel)], check=True
     )
     site = sysconfig.get_path("purelib", "posix_prefix", {"base": str(prefix)})
 
@@ -52,6 +58,21 @@ def run(tmp_path_factory):
 def test_it_runs_from_where_it_was_installed(run, tmp_path):
     done = run(tmp_path, "-c", "import thinkless; print(thinkless.__file__, thinkless.__version__)")
     assert "prefix/lib" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_it_finds_its_records_where_pip_was_told_to_put_it(wheel, tmp_path):
+    """With --target the records are not where the installation says that they are."""
+    subprocess.run([*PIP, "install", "--no-deps", "--target", str(tmp_path), str(wheel)], check=True)
+    program = "from thinkless.runs.provenance import RESULTS as r; print(r, (r / 'evidence.jsonl').exists())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == f"{tmp_path}/share/thinkless/results True", done.stderr
 
 
 @pytest.mark.slow

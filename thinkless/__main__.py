@@ -70,7 +70,9 @@ def parser() -> argparse.ArgumentParser:
     )
     chat = command("chat", _chat, "talk to a hybrid model; /help lists what you can change")
     chat.add_argument("model", help="a model folder, or a name on the hub")
-    chat.add_argument("--max-tokens", type=int, default=8192, help="longest answer (default 8192)")
+    chat.add_argument(
+        "--max-tokens", type=int, help="longest answer (default: that of its training, or 8192)"
+    )
     chat.add_argument("--temperature", type=float, default=0.6)
     chat.add_argument("--top-p", type=float, default=0.95)
     chat.add_argument("--tolerance", type=float, default=0.0, help="nats added to the logit of <think>")

@@ -145,7 +145,8 @@ def _sft(run: Run) -> dict[str, Any]:
     lengths = list(pairs["think_tokens"])
     pairs = in_batches_of_similar_length(pairs, lengths, settings.batch_size // 2, seed=run.seed)
     rows = distillation.sft_rows(pairs, settings.think_share, run.seed, ask)
-    return train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
+    metrics = train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
+    return metrics | {"longest_answer": run.profile.longest("distill")}  # for whoever asks this model
 
 
 def _rl(objective: str, repetition: int):
@@ -153,16 +154,18 @@ def _rl(objective: str, repetition: int):
         settings, seed = run.profile.rl, run.seed + repetition
         start = run.inputs["sft"] / "model"
         problems = run.profile.problems.training(settings.steps * settings.prompts_per_step, seed)
-        return train_rl(
+        longest = run.profile.longest("rl")
+        metrics = train_rl(
             start,
             prompts(problems, load_tokenizer(start)),
             objective,
             settings,
             run.folder,
             launch=run.profile.launch,
-            max_tokens=run.profile.longest("rl"),
+            max_tokens=longest,
             seed=seed,
         )
+        return metrics | {"longest_answer": longest}
 
     return compute
 

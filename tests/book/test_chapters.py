@@ -4,7 +4,12 @@ Run: ``python -m pytest tests/book/test_chapters.py``
 """
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -148,6 +153,55 @@ def test_a_chapter_without_a_parameter_is_refused(root, capfd):
     notebook.write_text(notebook.read_text().replace("runs_dir = ", "runs_folder = "))
     assert run(root) == 1
     assert "does not declare the parameter 'runs_dir'" in error_line(capfd)
+
+
+@pytest.mark.slow
+def test_a_book_is_built_in_and_around_folders_with_brackets(root, capfd):
+    """They are patterns to Sphinx. What stages and readers keep in the book's folder is no page of it."""
+    book = root.parent / "w[x] (1)"
+    root.rename(book)
+    shutil.copy(REPOSITORY / "_config.yml", book)
+    for name in ("_ext", "_static"):
+        shutil.copytree(REPOSITORY / "book" / name, book / "book" / name)
+    (book / "book" / "references.bib").touch()
+    (book / "book" / "intro.md").write_text("# Intro\n")
+    (book / "_toc.yml").write_text((book / "_toc.yml").read_text().replace("root: intro", "root: book/intro"))
+    for folder in ("runs [v2]", "runs", "notebooks/.ipynb_checkpoints", "mine"):
+        (book / folder).mkdir()
+        (book / folder / "README.md").write_text("# Intro\n")
+    for name in ("00_one", "01_two"):
+        notebook = nbformat.read(book / "notebooks" / f"{name}.ipynb", as_version=4)
+        notebook.cells.insert(0, new_markdown_cell(f"({name})=\n# {name}"))
+        nbformat.write(notebook, book / "notebooks" / f"{name}.ipynb")
+    assert run(book, "--runs-dir", str(book / "runs [v2]")) == 0, capfd.readouterr().err
+    shutil.copytree(book / "book" / "executed", book / "book" / "executed" / "failed", dirs_exist_ok=True)
+    assert main(["book", "build", "--root", str(book)]) == 0, capfd.readouterr().err
+    assert {page.name for page in (book / "_build/html/book").rglob("*.html")} == {
+        "intro.html",
+        "00_one.html",
+        "01_two.html",
+    }
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_one_line_and_leaves_no_kernel(root):
+    """A terminal sends it to the command and to what it started."""
+    write_chapter(
+        root, "01_two", "import os\nopen('pid', 'w').write(str(os.getpid()))\nimport time; time.sleep(600)"
+    )
+    command = [sys.executable, "-m", "thinkless", "book", "run", "--profile", "smoke", "--root", str(root)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while not (root / "pid").exists() or not (root / "pid").read_text():
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate()
+    assert process.returncode == 1
+    assert error == "error: interrupted; what was finished is kept, and the same command goes on\n"
+    assert (root / "book/executed/00_one.ipynb").exists()
+    assert not (root / "book/executed/01_two.ipynb").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((root / "pid").read_text()), 0)
 
 
 @pytest.mark.slow

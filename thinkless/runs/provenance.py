@@ -13,11 +13,13 @@ from typing import Any
 
 def _sources() -> Path:
     """The folder of the book's sources: the checkout, or where a wheel has put them."""
-    checkout = Path(__file__).parents[2]
-    if (checkout / "_toc.yml").exists():
-        return checkout
-    files = metadata.files("thinkless") or []
-    return next((Path(str(file.locate())).parent for file in files if file.name == "_toc.yml"), checkout)
+    beside = Path(__file__).parents[2]
+    if (beside / "_toc.yml").exists():
+        return beside
+    recorded = [file for file in metadata.files("thinkless") or [] if file.name == "_toc.yml"]
+    # pip's --target puts the book elsewhere than its own record says
+    places = [*(Path(str(file.locate())).parent for file in recorded), beside / "share" / "thinkless"]
+    return next((place for place in places if (place / "_toc.yml").exists()), beside)
 
 
 SOURCES = _sources()

@@ -81,6 +81,10 @@ def spellings(value: Fraction) -> list[str]:
 @given(fractions, draws)
 def test_every_spelling_of_a_number_is_right(value, draw):
     gold, other = draw.sample(spellings(value), 2)
+    marked = [
+        any(mark in text for mark in ("%", "meters", "apples", "circ", "km/h")) for text in (gold, other)
+    ]
+    assume(not all(marked))  # one may be left out, two have to fit
     assert equal(other, gold), (other, gold)
 
 

@@ -86,7 +86,7 @@ def test_the_think_rate_moves_between_the_two_lengths():
     [
         ({"think_men": 1}, "think_men=1: .*; what can be assumed is think_mean, short_mean"),
         ({"think_mean": -1}, "think_mean=-1: Input should be greater than 0"),
-        ({"think_mean": float("nan")}, "think_mean=nan: Input should be greater than 0"),
+        ({"think_mean": float("nan")}, "think_mean=nan: Input should be a finite number"),
         ({"think_mean": "long"}, "think_mean='long'"),
         ({"think_rate": 1.5}, "think_rate=1.5: Input should be less than or equal to 1"),
     ],

@@ -314,8 +314,8 @@ def test_a_runs_dir_that_cannot_be_written(place, tmp_path):
 # Several processes
 
 
-def start(runs_dir, name, *flags):
-    return subprocess.Popen([sys.executable, __file__, name, str(runs_dir), "{}", *flags])
+def start(runs_dir, name, *flags, overrides="{}"):
+    return subprocess.Popen([sys.executable, __file__, name, str(runs_dir), overrides, *flags])
 
 
 def test_a_finished_folder_of_the_same_key_is_adopted_and_another_put_aside(tmp_path):
@@ -431,7 +431,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.timeout(120)  # what it takes to fail
 def test_workers_end_with_the_run_that_started_them(tmp_path):
     """Without that, a killed run would leave workers that go on writing."""
-    owner = start(tmp_path, "patient", "--many")
+    owner = start(tmp_path, "patient", "--many", overrides='{"launch.workers": 2}')
     runner = make(tmp_path)
     wait_for(runner.folder("patient") / "half")
     [[_, pid, _]] = calls(runner)

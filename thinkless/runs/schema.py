@@ -33,7 +33,7 @@ class Section(BaseModel):
         if not isinstance(values, dict):
             return values
         kinds = {name: field.annotation for name, field in cls.model_fields.items()}
-        numbers = {name for name, kind in kinds.items() if float in (kind, *get_args(kind))}
+        numbers = {name for name, kind in kinds.items() if _has_floats(kind)}
         return {name: _number(value) if name in numbers else value for name, value in values.items()}
 
     def settings_for(self, kind: StageKind) -> dict[str, Any]:
@@ -52,6 +52,10 @@ class Section(BaseModel):
             elif kind in kinds:
                 seen[name] = True
         return seen
+
+
+def _has_floats(kind: Any) -> bool:
+    return kind is float or any(map(_has_floats, get_args(kind)))
 
 
 def _number(value: Any) -> Any:

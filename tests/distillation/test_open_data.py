@@ -179,7 +179,7 @@ def test_folders_and_parquet(file, tokenizer, tmp_path):
     (folder / "a.jsonl").write_text(text[: text.index("\n")])
     (folder / "b.jsonl").write_text(text)
     assert Recorded(str(folder), tokenizer).counts["duplicate"] == 2
-    parquet = tmp_path / "parquet" / "train-00000.parquet"
+    parquet = tmp_path / "parquet" / "train-00000 [v2].parquet"
     Dataset.from_list([OPEN_R1, without(OPEN_R1, problem="9-1=")]).to_parquet(parquet)
     for source in (parquet, parquet.parent):
         recorded = Recorded(str(source), tokenizer)

@@ -8,6 +8,7 @@ length limit, the answer file, grading, the pairs. It reads the forms in which s
 - OpenThoughts-114k's `metadata`: `problem`, `deepseek_reasoning` and `_solution`, `ground_truth_solution`.
 """
 
+import glob
 import math
 import re
 from collections import Counter
@@ -202,7 +203,7 @@ def _read(
                 f"{source}: no such file or folder; for a data set of the hub, give its commit as revision"
             )
         if path.is_file():
-            rows = load_dataset(path.suffix.lstrip("."), data_files=source, split=split)
+            rows = load_dataset(path.suffix.lstrip("."), data_files=glob.escape(source), split=split)
         else:
             rows = load_dataset(source, name, split=split, revision=revision)
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from thinkless.evaluation.prediction import (
 )
 from thinkless.runs.profiles import load_profile
 
-PROFILE = load_profile("distractors")
+PROFILE = load_profile("laptop")
 RL = PROFILE.rl  # gamma 0.5
 
 
@@ -107,9 +107,9 @@ def test_measured_kinds_have_the_shares_of_the_profile():
     assert table["share"].to_dict() == pytest.approx(
         dict(zip(names, (0.27, 0.03, 0.28, 0.06, 0.08, 0.04, 0.24), strict=True))
     )
-    laptop = load_profile("laptop")
+    lengths = load_profile("lengths")
     warm = {f"{figure}_by_level": {str(level): 0.5 for level in range(1, 6)} for figure in FIGURES}
-    assert measured(warm, laptop)["share"].to_dict() == pytest.approx(
+    assert measured(warm, lengths)["share"].to_dict() == pytest.approx(
         dict(zip(range(1, 6), (0.63, 0.1, 0.07, 0.08, 0.12), strict=True))
     )
 

@@ -229,9 +229,9 @@ def training_statistics(
     return values
 
 
-def think_is_better(report: Report) -> pd.Series:
-    """Per level: whether the decision rule says think, by the accuracies of the forced modes."""
-    table = report.by_level()
+def think_is_better(report: Report, of: str = "level") -> pd.Series:
+    """Per level, or kind: whether the decision rule says think, by the accuracies of the forced modes."""
+    table = report.by(of)
     return table["correct (short)"] < (1 - report.gamma / 2) * table["correct (think)"]
 
 

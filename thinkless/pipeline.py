@@ -16,6 +16,7 @@ from datasets import Dataset, disable_progress_bars
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from thinkless.distillation import gate
 from thinkless.distillation import pairs as distillation
 from thinkless.distillation.card import save_pairs
 from thinkless.distillation.open_data import Recorded
@@ -105,8 +106,9 @@ def _distill(run: Run) -> dict[str, Any]:
     pairs, teachers = ask_teachers(
         run.profile, base, questions=settings.questions, seed=run.seed, folder=run.folder
     )
-    kept = distillation.keep_pairs(pairs, settings.overlong)
-    counts = distillation.summary(pairs, kept)
+    kept = gate.keep_pairs(pairs, settings.overlong)
+    counts = gate.summary(pairs, kept)
+    gate.write_set_aside(pairs, counts, settings.overlong, run.folder)
     engines = {teacher.name: teacher.generator for teacher in teachers}
     sources = {name: engine.counts for name, engine in engines.items() if isinstance(engine, Recorded)}
     if sources := sources or run.profile.problems.source_counts():

@@ -31,7 +31,8 @@ class Completion:
     """P(think) / (P(think) + P(short)) at the first position, at temperature 1 and before any bias; NaN
     where it is unknown: no control tokens, or a server that does not tell."""
     finish_reason: str
-    """`"stop"` (the end token came) or `"length"` (the limit came first); a server may have others."""
+    """`"stop"` (the end token came), `"length"` (the limit came first) or `"too_long"` (the prompt left no
+    room). A server may also say `"filtered"`, `"broken"` or `"refused"`: then the text is its reason."""
     reported_tokens: int | None = None
     """The count that a server reports, where it did not send the tokens themselves."""
 

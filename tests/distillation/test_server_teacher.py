@@ -20,7 +20,8 @@ from datasets import Dataset, disable_progress_bars, load_from_disk
 from servers import free_port, start
 
 from thinkless.distillation.card import save_pairs
-from thinkless.distillation.pairs import Teacher, distill, summary
+from thinkless.distillation.gate import summary
+from thinkless.distillation.pairs import Teacher, distill
 from thinkless.errors import StageError
 from thinkless.generation import ServerGenerator, TransformersGenerator
 from thinkless.models import build_model

@@ -28,8 +28,16 @@ from thinkless.generation import Completion
 from thinkless.grading import final_answer
 from thinkless.modes import END_OF_THINKING, Mode
 
-LEFT_OUT = ("filtered", "no_question", "several_turns", "empty", "no_thinking", "unfinished")
-LEFT_OUT += ("wrong_marks", "duplicate")
+LEFT_OUT = (
+    "filtered",
+    "no_question",
+    "several_turns",
+    "empty",
+    "no_thinking",
+    "unfinished",
+    "wrong_marks",
+    "duplicate",
+)
 """Why a row is not used: not asked for; an empty question; a longer conversation; an answer that `gate.py`
 does not let pass; a question that came before."""
 

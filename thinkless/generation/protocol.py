@@ -67,7 +67,7 @@ def _told(body: Any) -> Iterator[str]:
         yield str(body)
 
 
-def _finishreason_of(word: str | None) -> str:
+def finish_reason(word: str | None) -> str:
     return next((own for pattern, own in _ENDS if re.search(pattern, str(word).lower())), "stop")
 
 

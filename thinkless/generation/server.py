@@ -165,14 +165,16 @@ class ServerGenerator:
                 asked.measure = pool.submit(self._think_probability, prompt) if measures else None
                 pending |= dict.fromkeys(asked.jobs, asked)
             for job in as_completed(pending):
-                asked = pending.pop(job, None)  # what has been handed out is not kept
-                if asked is None or job.cancelled():
+                if job not in pending:
+                    continue
+                asked = pending.pop(job)  # what has been handed out is not kept
+                if job.cancelled():
                     continue
                 error = job.exception()
                 if reason := refusal(error):
-                    for other in asked.jobs:  # the other draws would be refused, too
+                    for other in set(asked.jobs) & pending.keys():  # would be refused, too
                         other.cancel()
-                        pending.pop(other, None)
+                        del pending[other]
                     refused = Completion((), reason, None, math.nan, "refused", 0)
                     yield asked.index, [refused] * sampling.n
                 elif error:
@@ -250,8 +252,8 @@ class ServerGenerator:
         optional |= {"top_p": sampling.top_p, "seed": seed}
         while True:
             names = dict(self._names)  # as they were when this request was sent
-            known = {names.get(field, field): value for field, value in optional.items()}
-            known.pop(None, None)
+            known = {names.get(field, field) or "": value for field, value in optional.items()}
+            known.pop("", None)
             try:
                 return endpoint.create(model=self.model, **known, **asked, **fields)
             except (BadRequestError, UnprocessableEntityError) as error:

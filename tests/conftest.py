@@ -25,7 +25,7 @@ TINY = {
 }
 SMALLEST = {
     "problems": {"held_out_per_level": 4},
-    "base": {"rows": 64, "batch_size": 16},
+    "base": {"rows": 320, "batch_size": 16},
     "distill": {"questions": 32},
     "sft": {"batch_size": 8},
 }

@@ -147,7 +147,8 @@ def test_what_a_library_refuses_is_passed_on_in_one_line():
 
 
 def test_what_was_checked_is_listed(plans):
-    context, trainers, vllm = plans["h100x4"].checks
+    context, trainers, turns, vllm = plans["h100x4"].checks
+    assert turns == "turns of deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B: known"
     assert context == "prompt + answer within the model's context: 131,072 tokens"
     assert trainers == "TRL builds SFTConfig, and DeGRPOConfig for degrpo, as one process"
     assert vllm == "vLLM holds its weights and one sequence: 131,072 tokens in 22.9 GB"

@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from thinkless.distillation.store import Answer
 from thinkless.errors import StageError
-from thinkless.files import digest, write_text
+from thinkless.files import digest, json_lines, write_text
 from thinkless.generation.chat_template import CHATML, R1
 from thinkless.modes import CONTROL_TOKENS, END_OF_THINKING, Mode
 
@@ -115,6 +115,12 @@ def set_aside(pairs: Dataset, overlong: Overlong = "drop", most: int = 3) -> lis
                 said = said if len(said) <= 400 else f"{said[:200]} [...] {said[-200:]}"
                 rows.append({"mode": mode.label, "reason": reason, "question": question, "response": said})
     return rows
+
+
+def read_set_aside(folder: Path) -> list[dict[str, str]]:
+    """The examples of a distillation's folder; none if an earlier version wrote it."""
+    path = folder / EXAMPLES
+    return [line.value for line in json_lines(path)] if path.exists() else []
 
 
 def write_set_aside(pairs: Dataset, counts: Mapping[str, Any], overlong: Overlong, folder: Path):

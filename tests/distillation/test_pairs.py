@@ -222,7 +222,7 @@ def test_answers_are_kept_in_the_folder_and_asked_once(teachers, pairs, tmp_path
 def smoke(tmp_path_factory):
     """Arguments of the stage of a very small profile, whose base model is made."""
     runs = str(tmp_path_factory.mktemp("runs"))
-    overrides = {"base.rows": 320, "distill.questions": 40}
+    overrides = {"base.rows": 3200, "distill.questions": 40}
     pipeline("smoke", 0, overrides, runs).run("base")
     return [
         "stage",

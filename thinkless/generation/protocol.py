@@ -41,7 +41,10 @@ def refusal(error: BaseException | None) -> str | None:
     """Why the server does not answer this one prompt; None if the error is another, or there is none."""
     status = getattr(error, "status_code", 0)
     of_this_prompt = 400 <= status < 500 and status not in {408, 409, 429, *_FOR_ALL}
-    if error is None or not (of_this_prompt or isinstance(error.__cause__ or error, RefusedError)):
+    causes = [error]
+    while causes[-1] is not None:
+        causes.append(causes[-1].__cause__)
+    if error is None or not (of_this_prompt or any(isinstance(cause, RefusedError) for cause in causes)):
         return None
     return reason_of(error)
 
@@ -105,4 +108,6 @@ def refuse_garbage(response: Any) -> None:
             choice = body["choices"][0]
             choice["message"] if "message" in choice else choice["text"]
         except (LookupError, TypeError):
-            raise RefusedError(f"{reason}: {response.text}") from None
+            # the client sends again what the network has broken; in the end it is this prompt's fault
+            cause = RefusedError("no choices")
+            raise httpx2.DecodingError(f"{reason}: {response.text}", request=response.request) from cause

@@ -29,7 +29,7 @@ SMALLEST = {
     "distill": {"questions": 32},
     "sft": {"batch_size": 8},
 }
-"""Overrides of `smoke`: a whole pipeline in seconds, whose model has learned little more than how answers look."""
+"""Overrides of `smoke`: a whole pipeline in seconds, whose model knows how answers look and little more."""
 
 
 def pytest_collection_modifyitems(items):

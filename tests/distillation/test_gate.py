@@ -14,7 +14,7 @@ from thinkless.distillation.gate import EXAMPLES, fault, keep_pairs, set_aside, 
 from thinkless.distillation.pairs import Teacher, distill
 from thinkless.distillation.store import REFUSALS, Answer
 from thinkless.errors import StageError
-from thinkless.generation import ServerGenerator
+from thinkless.generation import ServerGenerator, TransformersGenerator
 from thinkless.modes import Mode
 
 QUESTIONS = Dataset.from_list([{"question": f"q{i}", "answer": str(i)} for i in range(6)])
@@ -160,6 +160,19 @@ def test_several_fields_may_be_refused_one_after_the_other(ask):
 def test_an_error_about_lengths_leaves_the_fields_as_they_are(ask):
     ask(lambda body, question, _: refused(400, CUT) if question == "q2" else said("5"))
     assert all("max_tokens" in body for body in ask.server.bodies)
+
+
+def test_a_question_that_is_too_long_for_an_engine_costs_itself_alone(model, tokenizer, tmp_path):
+    """The model has 256 positions. The other answers are as they would have been."""
+    local = Teacher(TransformersGenerator(model, tokenizer), Mode.SHORT)
+    rows = [{"question": f"{n}+5=", "answer": "8"} for n in range(5)]
+    alone = distill(Dataset.from_list(rows), [local], **SAMPLING | {"temperature": 0.0})
+    long = {"question": "1+" * 150, "answer": "8"}
+    pairs = distill(
+        Dataset.from_list([*rows[:3], long, *rows[3:]]), [local], **SAMPLING | {"temperature": 0.0}
+    )
+    assert [n for n, name in enumerate(pairs["short_fault"]) if name == "too_long"] == [3]
+    assert list(pairs.select([0, 1, 2, 4, 5])) == list(alone)
 
 
 # What came back

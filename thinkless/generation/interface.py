@@ -93,7 +93,7 @@ TOO_LONG = Completion((), "", None, math.nan, "too_long")
 """What an engine says to a prompt that leaves no room for an answer."""
 
 
-def has_room(prompt: int, positions: int) -> bool:
+def has_room(prompt: int, positions: float) -> bool:
     """Whether a prompt of so many tokens leaves the two of the shortest answer, control and end token."""
     return prompt + 2 <= positions
 

@@ -30,6 +30,7 @@ from thinkless.modes import Mode, control_id, mode_of
 
 EXTENSIONS = {
     "add_special_tokens": False,
+    "min_p": 0.0,
     "repetition_penalty": 1.0,
     "return_token_ids": True,
     "skip_special_tokens": False,

@@ -43,7 +43,8 @@ class TransformersGenerator:
         """See `Generator.generate`. Prompts of similar length share a batch."""
         sampling = Sampling(**settings)
         ids = self.tokenizer(list(prompts), add_special_tokens=False).input_ids if prompts else []
-        fit = [has_room(len(prompt), self.model.config.max_position_embeddings) for prompt in ids]
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", math.inf)
+        fit = [has_room(len(prompt), positions) for prompt in ids]
         rows = [row for row in range(len(prompts)) if fit[row] for _ in range(sampling.n)]
         rows.sort(key=lambda row: len(prompts[row]))  # a batch is as slow as its longest prompt
         answers = [[] if room else [TOO_LONG] * sampling.n for room in fit]

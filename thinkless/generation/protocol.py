@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from thinkless.modes import END_OF_THINKING, Mode
@@ -31,6 +32,36 @@ class RefusedError(ValueError):
     """A prompt that the server does not answer, while it may answer others."""
 
 
+class OptionalFields:
+    """The fields of `FALLBACKS` as one service takes them, which it tells by refusing them, once each."""
+
+    def __init__(self, service: str):
+        self.service = service
+        self._names: dict[str, str | None] = {}  # of the refused ones; None: not at all
+
+    def send(self, create: Callable[..., Any], optional: dict[str, Any], **request: Any) -> Any:
+        """What `create`, of the client, returns for `request` and the `optional` fields that are taken."""
+        from openai import BadRequestError, UnprocessableEntityError
+
+        while True:
+            names = dict(self._names)  # as they are when this request is sent: others are under way
+            taken = {names.get(field, field) or "": value for field, value in optional.items()}
+            taken.pop("", None)
+            try:
+                return create(**taken, **request)
+            except (BadRequestError, UnprocessableEntityError) as error:
+                field = _refused_field(error.response.text, names)
+                if field is None:
+                    raise
+                self._learn(field)
+
+    def _learn(self, field: str):
+        if field not in self._names:
+            self._names[field] = name = FALLBACKS[field]
+            way = f"sent as {name}" if name else "left out"
+            warnings.warn(f"{self.service} refuses the field {field}: it is {way} from now on", stacklevel=2)
+
+
 def reason_of(error: BaseException) -> str:
     response = getattr(error, "response", None)
     told = error.__cause__ or error if response is None else f"HTTP {response.status_code} {response.text}"
@@ -49,7 +80,7 @@ def refusal(error: BaseException | None) -> str | None:
     return reason_of(error)
 
 
-def refused_field(body: str, names: dict[str, str | None]) -> str | None:
+def _refused_field(body: str, names: dict[str, str | None]) -> str | None:
     """The field of `FALLBACKS`, sent under its own name, that an error's body says is not taken."""
     try:
         told = " ".join(_told(json.loads(body)))

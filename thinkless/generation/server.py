@@ -8,7 +8,6 @@ empty without a tokenizer, `reported_tokens` is the count, and `think_probabilit
 
 import math
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -18,13 +17,12 @@ from transformers import PreTrainedTokenizerBase
 
 from thinkless.generation.interface import Completion, Sampling, has_modes, request_seeds, think_share
 from thinkless.generation.protocol import (
-    FALLBACKS,
+    OptionalFields,
     finish_reason,
     message_text,
     reason_of,
     refusal,
     refuse_garbage,
-    refused_field,
 )
 from thinkless.modes import Mode, control_id, mode_of
 
@@ -116,7 +114,7 @@ class ServerGenerator:
 
         self.base_url, self.model, self.tokenizer = base_url, model, tokenizer
         self.chat, self.extensions, self.in_flight, self.retries = chat, extensions, in_flight, retries
-        self._names: dict[str, str | None] = {}  # fields that go by another name, or not at all
+        self._fields = OptionalFields(base_url)
         self.client = OpenAI(
             base_url=base_url,
             api_key=api_key or os.environ.get("OPENAI_API_KEY") or "none",
@@ -247,28 +245,9 @@ class ServerGenerator:
     def _request(self, prompt, sampling: Sampling, max_tokens: int, seed: int, **fields: Any) -> Any:
         asked = {"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}
         endpoint: Any = self.client.chat.completions if self.chat else self.client.completions
-        from openai import BadRequestError, UnprocessableEntityError
-
-        optional: dict[str, Any] = {"max_tokens": max_tokens, "temperature": sampling.temperature}
+        optional = {"max_tokens": max_tokens, "temperature": sampling.temperature}
         optional |= {"top_p": sampling.top_p, "seed": seed}
-        while True:
-            names = dict(self._names)  # as they were when this request was sent
-            known = {names.get(field, field) or "": value for field, value in optional.items()}
-            known.pop("", None)
-            try:
-                return endpoint.create(model=self.model, **known, **asked, **fields)
-            except (BadRequestError, UnprocessableEntityError) as error:
-                self._learn(error, names)
-
-    def _learn(self, error: Any, names: dict[str, str | None]):
-        """Remember which field an answer refuses; raises it again if it is about something else."""
-        field = refused_field(error.response.text, names)
-        if field is None:
-            raise error
-        if field not in self._names:
-            self._names[field] = FALLBACKS[field]
-            way = f"sent as {FALLBACKS[field]}" if FALLBACKS[field] else "left out"
-            warnings.warn(f"{self.base_url} refuses the field {field}: it is {way} from now on", stacklevel=2)
+        return self._fields.send(endpoint.create, optional, model=self.model, **asked, **fields)
 
     @property
     def _hint(self) -> str:

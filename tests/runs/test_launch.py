@@ -83,7 +83,7 @@ def test_every_flag_is_one_that_accelerate_knows(second_of_two):
 def test_two_machines_train_what_one_machine_trains(tmp_path):
     """Two runners with a rank each, as on two machines with a shared disk, against one with two ranks."""
     port = free_port()
-    overrides = {"base.rows": 3200, "launch.processes": 2, "rl.micro_batch": 8}
+    overrides = {"base.rows": 320, "launch.processes": 2, "rl.micro_batch": 8}
 
     def start(machines, rank, folder):
         command = [

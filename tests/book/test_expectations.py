@@ -139,7 +139,7 @@ def test_written_bounds_are_of_profiles_and_can_be_missed():
 
 
 def test_a_bound_that_cannot_be_missed_is_no_bound(tmp_path):
-    for name, bound, said in [
+    for name, value, said in [
         ("regret", 1.9, True),
         ("regret", 2.0, False),
         ("think_accuracy", 0.01, True),
@@ -147,7 +147,7 @@ def test_a_bound_that_cannot_be_missed_is_no_bound(tmp_path):
         ("short_drop", -0.9, True),
         ("short_drop", -1.0, False),
     ]:
-        assert STATISTICS[name].can_miss(bound) is said, (name, bound)
+        assert STATISTICS[name].can_miss(value) is said, (name, value)
     write(tmp_path, pipelines(regret=[0.1] * 10, think_accuracy=[0.1, 0.9] * 5))
     assert known_bounds("made up", tmp_path).keys() == {"regret"}
 

@@ -59,18 +59,20 @@
 
     function written() {
       const chain = bare(form.question.value), right = solve(chain);
-      const wrong = right === null;
-      form.question.setAttribute("aria-invalid", wrong);
-      const [example] = world.questions, signs = Object.keys(world.results).join(" ");
-      const long = !wrong && chain.length >> 1 > world.levels;
-      find(".live-hint").textContent = wrong
-        ? `Write a chain such as ${bare(example.prompt)}: digits, and one of ${signs} between two of them.`
-        : long ? `Longer than anything the models were trained on: at most ${world.levels} operators.` : "";
-      return wrong ? null : { chain, right, prompt: world.around.join(chain) };
+      const signs = Object.keys(world.results).join(" "), operators = chain.length >> 1;
+      let hint = "";
+      if (right === null) hint = `Write a chain such as ${example}: digits, and one of ${signs} between two of them.`;
+      else if (operators > world.levels) hint = `The models were trained on at most ${world.levels} operators, not ${operators}.`;
+      find(".live-hint").textContent = hint;
+      form.question.setAttribute("aria-invalid", right === null);
+      return right === null ? null : { right, prompt: world.around.join(chain) };
     }
 
+    // A question of the highest level, to begin with.
+    const example = bare(world.questions.find(({ level }) => level === world.levels).prompt);
+
     const tolerance = () => Number(form.tolerance.value);
-    const rounded = (share) => share.toFixed(share > 0.0005 && share < 0.9995 ? 3 : 0);
+    const rounded = (share) => (share < 0.0005 ? "< 0.001" : share >= 0.9995 ? "> 0.999" : share.toFixed(3));
     const signed = (nats) => (nats > 0 ? "+" : nats < 0 ? "−" : "") + Math.abs(nats).toFixed(1);
 
     function showChoice() {
@@ -168,10 +170,10 @@
         const share = known.reduce((sum, one) => sum + LiveModel.share(one + tolerance()), 0) / known.length || 0;
         const bar = element("span", element("i", [], { style: `width: ${100 * share}%` }), { className: "live-bar" });
         const cells = [element("td", bar), element("td", known.length ? rounded(share) : "")];
-        return element("tr", [element("th", String(level), { scope: "row" }), ...cells]);
+        return element("tr", [element("th", `level ${level}`, { scope: "row" }), ...cells]);
       });
       table.tBodies[0].replaceChildren(...rows);
-      table.caption.textContent = `${model.name} on ${model.preferences.length} held-out questions`;
+      table.caption.textContent = `Mean P(think) of this model on ${model.preferences.length} held-out questions`;
     }
 
     // A few questions at a time, so that the page stays alive.
@@ -193,8 +195,7 @@
         return element("span", [radio, element("label", name, { htmlFor: radio.id })]);
       }),
     );
-    const hardest = world.questions.find(({ level }) => level === world.levels) || world.questions[0];
-    form.question.value = bare(hardest.prompt);
+    form.question.value = example;
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       run();

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from chromium import CHROMIUM, Chromium
+from chromium import CHROMIUM, Chromium, Tab, wait_for
 from conftest import SMALLEST, TINY, both_ways, learn
 from live_pages import answers_in_page, answers_in_python, assert_equal, read_index
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, TopPLogitsWarper
 
 from thinkless.book.live import QUESTIONS, describe, laptop_runner, publish
-from thinkless.models import build_model, build_tokenizer, save
+from thinkless.generation import TransformersGenerator
+from thinkless.models import build_model, build_tokenizer, load, save
+from thinkless.modes import Mode
 from thinkless.problems import chain
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.runner import Runner, Stage
@@ -85,13 +87,70 @@ def folder(runner, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tab(folder, tmp_path_factory):
-    """That page in a browser, from the disk."""
+def browser(tmp_path_factory):
+    """A browser for all tests."""
     browser = Chromium(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def tab(folder, browser):
+    """That page, from the disk."""
     tab = browser.new_tab()
     tab.open((folder / "page.html").as_uri(), "light", 1280)
+    return tab
+
+
+@pytest.fixture
+def talk(folder, browser):
+    """The book's own block and scripts on a page of their own, from the disk; its first answers are there."""
+    tab = browser.new_tab()
+    tab.open(write_block(folder).as_uri(), "light", 1280)
+    wait_for(lambda: tab.run(ANSWERED), "the first answers")
     yield tab
-    browser.close()
+    assert list(tab.named("Runtime.exceptionThrown")) == []
+    tab.close()
+
+
+ANSWERED = "document.querySelector('.live-said').textContent !== ''"
+SHOWN = """[...document.querySelectorAll(".answer")].map((answer) => [
+  answer.className, answer.querySelector(".cost").textContent,
+  [...answer.querySelectorAll("b")].map((token) => token.textContent).join(" ")])"""
+
+
+def write_block(folder: Path) -> Path:
+    """A page with the block of `book/live.md` and its scripts beside it."""
+    prose = (STATIC.parent / "live.md").read_text(encoding="utf-8")
+    block = prose[prose.index("<div class") : prose.index("## What to try")]
+    for name in ("live_model.js", "live.js", "live.css"):
+        shutil.copy(STATIC / name, folder)
+    scripts = '<script src="live_model.js?v=1"></script><script src="live.js?v=1"></script>'
+    page = folder / "talk.html"
+    page.write_text(f"<!doctype html><meta charset=utf-8>{block}{scripts}", encoding="utf-8")
+    return page
+
+
+def press(tab: Tab, key: str):
+    """A key that the focused element gets, as if it had been pressed."""
+    code, text = {"Enter": (13, "\r"), "Home": (36, ""), "End": (35, ""), " ": (32, " ")}[key]
+    tab.send("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, text=text)
+    tab.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+
+
+def answers_after(tab: Tab, *keys: str) -> dict[str, tuple[str, ...]]:
+    """What stands in the answers (class, line above, tokens) by their first word, once `keys` have done their work."""
+    tab.run("document.querySelector('.live-said').textContent = ''")
+    for key in keys:
+        press(tab, key)
+    wait_for(lambda: tab.run(ANSWERED), "the answers")
+    return {shown[1].split()[0].strip(":"): tuple(shown) for shown in tab.run(SHOWN)}
+
+
+def choose(tab: Tab, stage: str):
+    """Move the focus to a checkpoint, and take it."""
+    tab.run(f"document.querySelector('#live-{stage}').focus()")
+    answers_after(tab, " ")
 
 
 def test_the_index_names_the_finished_models_and_the_world(folder, tokenizer):
@@ -174,3 +233,74 @@ def test_tokens_are_drawn_with_their_probabilities(tab):
     assert 1 < (shares > 0).sum() < 5
     for count, share in zip(counts, shares.tolist(), strict=True):
         assert abs(count - draws * share) <= 4 * (draws * share * (1 - share)) ** 0.5
+
+
+@needs_chromium
+@pytest.mark.browser
+def test_a_typed_question_is_answered_in_three_ways(runner, talk):
+    choose(talk, "sft")
+    talk.run("document.querySelector('#live-question').select()")
+    talk.send("Input.insertText", text=" 3+5 =")
+    shown = answers_after(talk, "Enter")
+    generator = TransformersGenerator(*load(runner.folder("sft") / "model"))
+    for mode in Mode:
+        [[answer]] = generator.generate(["3+5="], max_tokens=24, temperature=0, mode=mode)
+        name, line, tokens = shown[mode.label]
+        verdict = "8 is right" if answer.text[-1] == "8" else f"{answer.text[-1]} is wrong, 8 is right"
+        assert name == f"answer {mode.label}"
+        assert line == f"{mode.label} · {answer.tokens} tokens · {verdict}"
+        assert tokens.replace(" ", "") == f"{answer.text}end"
+    chosen = "think" if answer.think_probability > 0.5 else "short"
+    assert shown["free"][0] == f"answer {chosen}"
+    assert shown["free"][1].startswith(f"free: chose {chosen} · ")
+    assert talk.run("document.querySelector('.live-choice output').textContent") == f"{answer.think_probability:.3f}"
+
+
+@needs_chromium
+@pytest.mark.browser
+def test_the_tolerance_turns_the_choice_round(talk):
+    choose(talk, "sft")
+    talk.run("document.querySelector('#live-tolerance').focus()")
+    for key, chosen, share in (("End", "think", "> 0.999"), ("Home", "short", "< 0.001")):
+        assert answers_after(talk, key)["free"][0] == f"answer {chosen}"
+        assert talk.run("document.querySelector('.live-choice output').textContent") == share
+    levels = "[...document.querySelectorAll('.live-levels tbody tr')].map((row) => row.innerText.split(/\\s*\\t\\s*/))"
+    rows = wait_for(lambda: [row for row in talk.run(levels) if row[-1]], "the questions of both levels")
+    assert [row[0] for row in rows] == ["level 1", "level 2"]
+
+
+@needs_chromium
+@pytest.mark.browser
+def test_a_model_without_control_tokens_has_no_choice(talk):
+    choose(talk, "base")
+    assert [line.split()[0] for _, line, _ in talk.run(SHOWN)] == ["short", "think"]
+    assert "no control tokens" in talk.run("document.querySelector('.live-choice output').textContent")
+    assert not talk.run("document.querySelector('.live-levels').checkVisibility()")
+
+
+@needs_chromium
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("3+", "Write a chain such as"), ("12+3", "Write a chain such as"), ("", "Write"), ("1+2+3+4", "at most 2 operators, not 3")],
+)
+def test_what_the_models_do_not_know_is_said(talk, text, hint):
+    talk.run("document.querySelector('#live-question').value = ''; document.querySelector('#live-question').focus()")
+    talk.send("Input.insertText", text=text)
+    press(talk, "Enter")
+    wait_for(lambda: hint in talk.run("document.querySelector('.live-hint').textContent"), "the hint")
+    invalid = talk.run("document.querySelector('#live-question').getAttribute('aria-invalid')")
+    assert invalid == str(hint.startswith("Write")).lower()
+
+
+@needs_chromium
+@pytest.mark.browser
+@pytest.mark.parametrize("published", [True, False])
+def test_a_page_without_models_says_so(browser, tmp_path, published):
+    if published:
+        publish(None, tmp_path / "live")
+    tab = browser.new_tab()
+    tab.open(write_block(tmp_path).as_uri(), "light", 1280)
+    wait_for(lambda: "not in this book" in tab.run("document.body.innerText"), "the note")
+    assert not tab.run("document.querySelector('form').checkVisibility()")
+    tab.close()

@@ -100,6 +100,7 @@ def _world(runner: Runner) -> dict[str, Any]:
     asked = chain.held_out_problems(world, QUESTIONS, seed=runner.seed).shuffle(seed=runner.seed)
     return {
         "profile": runner.profile.name,
+        "seed": runner.seed,
         "around": world.asked("?").split("?"),
         "cues": chain.CUES,
         "endOfThinking": END_OF_THINKING,

@@ -1,6 +1,6 @@
 """The live model in a browser beside the same model in Python, for the tests of both.
 
-`answers_in_page` and `answers_in_python` ask a checkpoint of a page's index the same things in the same order.
+`answers_in_page` and `answers_in_python` ask a checkpoint of a page the same things in the same order.
 """
 
 import json
@@ -34,7 +34,7 @@ ASK = """((stage, questions, settings) => {{
 
 
 class Answered(NamedTuple):
-    """A question's greedy answers, token ids for each of `SETTINGS`; of a model without modes, for each cue."""
+    """Greedy answers to a question: ids for each of `SETTINGS`; of a model without modes, for each cue."""
 
     think_probability: float | None
     ids: list[list[int]]
@@ -42,7 +42,9 @@ class Answered(NamedTuple):
 
 def read_index(folder: Path) -> dict:
     """The index that `publish` wrote into `folder`."""
-    return json.loads((folder / "index.js").read_text(encoding="utf-8").splitlines()[-1].partition(" = ")[2][:-1])
+    return json.loads(
+        (folder / "index.js").read_text(encoding="utf-8").splitlines()[-1].partition(" = ")[2][:-1]
+    )
 
 
 def answers_in_page(tab: Tab, stage: str, questions: list[dict]) -> list[Answered]:
@@ -61,13 +63,18 @@ def answers_in_python(folder: Path, index: dict, questions: list[dict]) -> list[
         for parameter in model.parameters():  # not its buffers, which the page computes itself
             parameter.copy_(parameter.half())
     generator = TransformersGenerator(model, tokenizer)
-    prompts, limit = [row["prompt"] for row in questions], {"max_tokens": index["world"]["longest"], "temperature": 0}
+    prompts, limit = (
+        [row["prompt"] for row in questions],
+        {"max_tokens": index["world"]["longest"], "temperature": 0},
+    )
     if "<short>" not in tokenizer.get_vocab():
         by_cue = [
             generator.generate([prompt + cue for prompt in prompts], **limit)
             for cue in index["world"]["cues"].values()
         ]
-        return [Answered(None, [list(answer.token_ids) for [answer] in row]) for row in zip(*by_cue, strict=True)]
+        return [
+            Answered(None, [list(answer.token_ids) for [answer] in row]) for row in zip(*by_cue, strict=True)
+        ]
     answers = []
     for setting in SETTINGS:
         mode = Mode(f"<{setting['mode']}>") if "mode" in setting else None

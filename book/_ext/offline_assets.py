@@ -1,9 +1,9 @@
 """Sphinx extension: the built book needs no network.
 
 It writes one copy of plotly.js and of MathJax into `_static/`, both taken from installed Python
-packages, loads plotly.js on the pages that have a figure and the live model on the page that has one, and drops the scripts of
-sphinx-thebe, which Jupyter Book adds to every page and which come from elsewhere. It also gives the
-entries of the bibliography a role that screen readers still know.
+packages, loads plotly.js on the pages that have a figure and the live model on the page that has one,
+and drops the scripts of sphinx-thebe, which Jupyter Book adds to every page and which come from
+elsewhere. It also gives the entries of the bibliography a role that screen readers still know.
 """
 
 import shutil

@@ -29,7 +29,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the
 
 
 def unlike_ours(tokenizer):
-    """A Qwen3 with everything that ours have not: shared keys, biases, an output layer, another base of angles."""
+    """A Qwen3 with what ours have not: shared keys, biases, an output layer, other angles."""
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -55,7 +55,7 @@ def unlike_ours(tokenizer):
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory, tokenizer):
-    """Three finished models: an untrained base, a hybrid that answers three questions, one unlike any of ours."""
+    """Finished models: an untrained base, a hybrid that answers three questions, one unlike any of ours."""
     plain = build_tokenizer(chain.VOCABULARY)
     made = {
         "base": lambda: (build_model(plain, **TINY), plain),
@@ -65,7 +65,13 @@ def runner(tmp_path_factory, tokenizer):
     }
 
     def stage(name):
-        return Stage(name, lambda profile: {}, lambda run: save(*made[name](), run.folder / "model") or {}, (), ("model",))
+        return Stage(
+            name,
+            lambda profile: {},
+            lambda run: save(*made[name](), run.folder / "model") or {},
+            (),
+            ("model",),
+        )
 
     profile = load_profile("smoke", SMALLEST)
     runner = Runner({name: stage(name) for name in made}, profile, 0, tmp_path_factory.mktemp("runs"))
@@ -139,7 +145,7 @@ def press(tab: Tab, key: str):
 
 
 def answers_after(tab: Tab, *keys: str) -> dict[str, tuple[str, ...]]:
-    """What stands in the answers (class, line above, tokens) by their first word, once `keys` have done their work."""
+    """The answers (class, line above, tokens) by their first word, once `keys` have done their work."""
     tab.run("document.querySelector('.live-said').textContent = ''")
     for key in keys:
         press(tab, key)
@@ -188,7 +194,12 @@ def test_a_book_without_models_says_so(tmp_path):
 def test_the_models_of_earlier_books_are_gone(runner, tmp_path):
     (tmp_path / "rl-old-0.js").touch()
     publish(runner, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["base.js", "index.js", "rl-grpo-0.js", "sft.js"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "base.js",
+        "index.js",
+        "rl-grpo-0.js",
+        "sft.js",
+    ]
 
 
 def test_the_runs_are_those_of_the_chapters_about_the_laptop_world(tmp_path):
@@ -196,12 +207,17 @@ def test_the_runs_are_those_of_the_chapters_about_the_laptop_world(tmp_path):
         return {"profile": profile, "seed": 3, "overrides": {}, "runs_dir": runs_dir}
 
     assert laptop_runner(tmp_path, [options("h100x4", "")]) is None
-    assert laptop_runner(tmp_path, [options("h100x4", ""), options("smoke", "")]).root == tmp_path / "runs/smoke/seed3"
+    assert (
+        laptop_runner(tmp_path, [options("h100x4", ""), options("smoke", "")]).root
+        == tmp_path / "runs/smoke/seed3"
+    )
     assert laptop_runner(tmp_path, [options("smoke", "../mine")]).root == tmp_path.parent / "mine/smoke/seed3"
 
 
 def test_a_model_that_the_page_cannot_compute_is_refused(tokenizer):
-    config = LlamaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    config = LlamaConfig(
+        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
     with pytest.raises(ValueError, match="llama: the page computes plain Qwen3 models only"):
         describe(LlamaForCausalLM(config), tokenizer)
 
@@ -253,7 +269,10 @@ def test_a_typed_question_is_answered_in_three_ways(runner, talk):
     chosen = "think" if answer.think_probability > 0.5 else "short"
     assert shown["free"][0] == f"answer {chosen}"
     assert shown["free"][1].startswith(f"free: chose {chosen} · ")
-    assert talk.run("document.querySelector('.live-choice output').textContent") == f"{answer.think_probability:.3f}"
+    assert (
+        talk.run("document.querySelector('.live-choice output').textContent")
+        == f"{answer.think_probability:.3f}"
+    )
 
 
 @needs_chromium
@@ -264,9 +283,10 @@ def test_the_tolerance_turns_the_choice_round(talk):
     for key, chosen, share in (("End", "think", "> 0.999"), ("Home", "short", "< 0.001")):
         assert answers_after(talk, key)["free"][0] == f"answer {chosen}"
         assert talk.run("document.querySelector('.live-choice output').textContent") == share
-    levels = "[...document.querySelectorAll('.live-levels tbody tr')].map((row) => row.innerText.split(/\\s*\\t\\s*/))"
-    rows = wait_for(lambda: [row for row in talk.run(levels) if row[-1]], "the questions of both levels")
-    assert [row[0] for row in rows] == ["level 1", "level 2"]
+    levels = """[...document.querySelectorAll(".live-levels tbody tr")].map((row) =>
+      [row.firstChild.textContent, row.lastChild.textContent])"""
+    rows = dict(wait_for(lambda: talk.run(levels), "the levels"))
+    assert rows == {"level 1": "< 0.001", "level 2": "< 0.001"}
 
 
 @needs_chromium
@@ -282,10 +302,15 @@ def test_a_model_without_control_tokens_has_no_choice(talk):
 @pytest.mark.browser
 @pytest.mark.parametrize(
     ("text", "hint"),
-    [("3+", "Write a chain such as"), ("12+3", "Write a chain such as"), ("", "Write"), ("1+2+3+4", "at most 2 operators, not 3")],
+    [
+        ("3+", "Write a chain such as"),
+        ("12+3", "Write a chain such as"),
+        ("", "Write"),
+        ("1+2+3+4", "at most 2 operators, not 3"),
+    ],
 )
 def test_what_the_models_do_not_know_is_said(talk, text, hint):
-    talk.run("document.querySelector('#live-question').value = ''; document.querySelector('#live-question').focus()")
+    talk.run("((box) => { box.value = ''; box.focus(); })(document.querySelector('#live-question'))")
     talk.send("Input.insertText", text=text)
     press(talk, "Enter")
     wait_for(lambda: hint in talk.run("document.querySelector('.live-hint').textContent"), "the hint")

@@ -270,7 +270,10 @@ def build(root: Path) -> Path:
         log.write_text(result.stdout + result.stderr, encoding="utf-8")
         warnings = [line for line in result.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
         raise BookError(f"Jupyter Book failed: {(warnings or ['see the log'])[0]} (whole log: {log})")
-    from thinkless.book.live import laptop_runner, publish  # they load torch, which running chapters does not need
+    from thinkless.book.live import (  # they load torch, which running chapters does not need
+        laptop_runner,
+        publish,
+    )
 
     publish(laptop_runner(root, parameters), page.parent / "_static" / "live")
     return page

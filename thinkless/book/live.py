@@ -1,7 +1,7 @@
-"""The models of the book's live page, as scripts: a page that is read from a disk may run those, but fetch nothing.
+"""The models of the book's live page, as scripts: a page on a disk may run those, but fetch nothing.
 
-`book/_static/live_model.js` has the forward pass, and `book/_static/live.js` the page. They know no model and no
-world: everything that they need stands in what `publish` writes.
+`book/_static/live_model.js` has the forward pass, and `book/_static/live.js` the page. They know no model
+and no world: everything that they need stands in what `publish` writes.
 """
 
 import base64
@@ -30,7 +30,7 @@ QUESTIONS = 200
 
 
 def laptop_runner(root: Path, chapters: Sequence[Mapping[str, Any]]) -> Runner | None:
-    """The runs of the book at `root` about the laptop world, from its chapters' parameters; None if there are none."""
+    """The runs of the laptop world that `chapters`, by their parameters, left in the book at `root`."""
     for options in chapters:
         if load_profile(options["profile"], options["overrides"]).problems.kind == "chain":
             # chapters work in the book's folder, so a relative `runs_dir` is one of its
@@ -41,8 +41,8 @@ def laptop_runner(root: Path, chapters: Sequence[Mapping[str, Any]]) -> Runner |
 def publish(runner: Runner | None, folder: Path) -> list[str]:
     """Write the finished models of the laptop world into `folder`; returns their stages.
 
-    They are the base model, the warm-up's and the first of each objective's. The index names them and holds the
-    world; the weights of each are a script of their own. Without a runner, or a finished model, the index is empty.
+    They are the base model, the warm-up's and the first of each objective's. The index names them and holds
+    the world; the weights of each are a script of their own. Without a finished model it names none.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -75,7 +75,11 @@ def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict
     Raises ValueError for a model that `live_model.js` would compute wrongly.
     """
     config = model.config
-    if (config.model_type, config.hidden_act, config.rope_parameters["rope_type"]) != ("qwen3", "silu", "default"):
+    if (config.model_type, config.hidden_act, config.rope_parameters["rope_type"]) != (
+        "qwen3",
+        "silu",
+        "default",
+    ):
         raise ValueError(f"{config.model_type}: the page computes plain Qwen3 models only")
     ids = tokenizer.get_vocab()
     return {
@@ -93,7 +97,7 @@ def describe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict
 
 
 def _world(runner: Runner) -> dict[str, Any]:
-    """How questions are asked, what is right, how long answers may be, and questions that were not trained on."""
+    """How questions are asked, what is right, how long answers may be, and questions never trained on."""
     problems, evaluation = runner.profile.problems, runner.profile.evaluation
     assert isinstance(problems, ChainProblems)
     world, digits = problems.world(), range(10)

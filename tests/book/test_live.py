@@ -74,7 +74,7 @@ def runner(tmp_path_factory, tokenizer):
         )
 
     profile = load_profile("smoke", SMALLEST)
-    runner = Runner({name: stage(name) for name in made}, profile, 0, tmp_path_factory.mktemp("runs"))
+    runner = Runner({name: stage(name) for name in made}, profile, 5, tmp_path_factory.mktemp("runs"))
     for name in MADE:
         runner.run(name)
     return runner
@@ -153,6 +153,12 @@ def answers_after(tab: Tab, *keys: str) -> dict[str, tuple[str, ...]]:
     return {shown[1].split()[0].strip(":"): tuple(shown) for shown in tab.run(SHOWN)}
 
 
+def write_question(tab: Tab, text: str):
+    """Type `text` in place of the question, and do not send it."""
+    tab.run("((box) => { box.value = ''; box.focus(); })(document.querySelector('#live-question'))")
+    tab.send("Input.insertText", text=text)
+
+
 def choose(tab: Tab, stage: str):
     """Move the focus to a checkpoint, and take it."""
     tab.run(f"document.querySelector('#live-{stage}').focus()")
@@ -170,6 +176,7 @@ def test_the_index_names_the_finished_models_and_the_world(folder, tokenizer):
     assert warm["tokens"] == [tokenizer.decode([token]) for token in range(len(tokenizer))]
     world = index["world"]
     assert world["results"]["-"][3][5] == 8
+    assert (world["profile"], world["seed"]) == ("smoke", 5)
     assert world["around"] == ["", "="]
     assert world["longest"] == 16 + 8  # two worked steps of six tokens, four around them, and the slack
     assert len(world["questions"]) == QUESTIONS
@@ -255,8 +262,7 @@ def test_tokens_are_drawn_with_their_probabilities(tab):
 @pytest.mark.browser
 def test_a_typed_question_is_answered_in_three_ways(runner, talk):
     choose(talk, "sft")
-    talk.run("document.querySelector('#live-question').select()")
-    talk.send("Input.insertText", text=" 3+5 =")
+    write_question(talk, " 3+5 =")
     shown = answers_after(talk, "Enter")
     generator = TransformersGenerator(*load(runner.folder("sft") / "model"))
     for mode in Mode:
@@ -279,6 +285,7 @@ def test_a_typed_question_is_answered_in_three_ways(runner, talk):
 @pytest.mark.browser
 def test_the_tolerance_turns_the_choice_round(talk):
     choose(talk, "sft")
+    write_question(talk, "3+5")  # one that the model was taught: elsewhere neither mode may be likely
     talk.run("document.querySelector('#live-tolerance').focus()")
     for key, chosen, share in (("End", "think", "> 0.999"), ("Home", "short", "< 0.001")):
         assert answers_after(talk, key)["free"][0] == f"answer {chosen}"
@@ -310,8 +317,7 @@ def test_a_model_without_control_tokens_has_no_choice(talk):
     ],
 )
 def test_what_the_models_do_not_know_is_said(talk, text, hint):
-    talk.run("((box) => { box.value = ''; box.focus(); })(document.querySelector('#live-question'))")
-    talk.send("Input.insertText", text=text)
+    write_question(talk, text)
     press(talk, "Enter")
     wait_for(lambda: hint in talk.run("document.querySelector('.live-hint').textContent"), "the hint")
     invalid = talk.run("document.querySelector('#live-question').getAttribute('aria-invalid')")

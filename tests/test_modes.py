@@ -65,6 +65,23 @@ def test_an_embedding_with_spare_rows_keeps_its_size_and_every_other_row():
     torch.testing.assert_close(weight[13:16], old[:13].mean(0).expand(3, -1))
 
 
+@pytest.mark.parametrize("spare", [0, 3])
+def test_tied_modes_begin_as_likely_as_the_likely_token_and_read_differently(spare):
+    """Whether the table grows or has rows to spare. By copies both would read alike."""
+    tokenizer = build_tokenizer([*"abcdefghijklmnopqrstuvwxyz ,?+", *"0123456789", "W", "F", "S", "T"])
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    model = build_model(build_tokenizer([chr(0x4E00 + i) for i in range(len(tokenizer) - 3 + spare)]), **TINY)
+    assert model.config.tie_word_embeddings
+    asked = tokenizer("What is 17 + 25?", return_tensors="pt", add_special_tokens=False).input_ids
+    base = model(asked).logits[0, -1, : len(tokenizer)]
+    add_control_tokens(tokenizer, model)
+    logits = model(asked).logits[0, -1]
+    modes = [control_id(mode, tokenizer) for mode in Mode]
+    torch.testing.assert_close(logits[modes], base.max().expand(2), rtol=1e-4, atol=1e-4)
+    think, short = model.get_input_embeddings().weight[modes]
+    assert torch.cosine_similarity(think, short, dim=0) < 0.95
+
+
 def test_exactly_enough_rows_is_enough():
     model = build_model(build_tokenizer([chr(0x4E00 + i) for i in range(13)]), **TINY)  # 16 rows
     weight = model.get_input_embeddings().weight

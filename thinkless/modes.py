@@ -143,4 +143,8 @@ def _before_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
         return None
     question = [{"role": "user", "content": "What is 17 + 25?"}]
     batch = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
-    return model(batch["input_ids"].to(model.device), output_hidden_states=True).hidden_states[-1][0, -1].detach()
+    return (
+        model(batch["input_ids"].to(model.device), output_hidden_states=True)
+        .hidden_states[-1][0, -1]
+        .detach()
+    )

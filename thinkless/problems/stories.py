@@ -21,16 +21,117 @@ from datasets import Dataset
 
 from thinkless.problems.chain import is_held_out
 
-NAMES = (
-    "Ada Alma Amir Anna Ben Bruno Carla Chen Clara Dana David Diego Ella Emil Emma Farid Felix Finn Grace Greta "
-    "Hana Hugo Ida Igor Iris Ivan Jack Jana Jonas Julia Kai Kofi Lara Lena Leo Lina Luca Lucy Marco Maria Mia Milo "
-    "Mona Nadia Nina Noah Nora Olga Omar Oscar Paul Petra Priya Rosa Ruth Sam Sara Sofia Theo Tim Vera Yuki Zara"
-).split()
-THINGS = (
-    "apples badges balls balloons beads books bottles boxes bricks buttons candles cards chairs coins cookies cups "
-    "eggs feathers flowers hats jars keys lemons letters marbles nails oranges pears pencils pens photos plates "
-    "ribbons rings rocks seeds shells shirts spoons stamps stickers stones tickets toys"
-).split()
+NAMES = [
+    "Ada",
+    "Alma",
+    "Amir",
+    "Anna",
+    "Ben",
+    "Bruno",
+    "Carla",
+    "Chen",
+    "Clara",
+    "Dana",
+    "David",
+    "Diego",
+    "Ella",
+    "Emil",
+    "Emma",
+    "Farid",
+    "Felix",
+    "Finn",
+    "Grace",
+    "Greta",
+    "Hana",
+    "Hugo",
+    "Ida",
+    "Igor",
+    "Iris",
+    "Ivan",
+    "Jack",
+    "Jana",
+    "Jonas",
+    "Julia",
+    "Kai",
+    "Kofi",
+    "Lara",
+    "Lena",
+    "Leo",
+    "Lina",
+    "Luca",
+    "Lucy",
+    "Marco",
+    "Maria",
+    "Mia",
+    "Milo",
+    "Mona",
+    "Nadia",
+    "Nina",
+    "Noah",
+    "Nora",
+    "Olga",
+    "Omar",
+    "Oscar",
+    "Paul",
+    "Petra",
+    "Priya",
+    "Rosa",
+    "Ruth",
+    "Sam",
+    "Sara",
+    "Sofia",
+    "Theo",
+    "Tim",
+    "Vera",
+    "Yuki",
+    "Zara",
+]
+THINGS = [
+    "apples",
+    "badges",
+    "balls",
+    "balloons",
+    "beads",
+    "books",
+    "bottles",
+    "boxes",
+    "bricks",
+    "buttons",
+    "candles",
+    "cards",
+    "chairs",
+    "coins",
+    "cookies",
+    "cups",
+    "eggs",
+    "feathers",
+    "flowers",
+    "hats",
+    "jars",
+    "keys",
+    "lemons",
+    "letters",
+    "marbles",
+    "nails",
+    "oranges",
+    "pears",
+    "pencils",
+    "pens",
+    "photos",
+    "plates",
+    "ribbons",
+    "rings",
+    "rocks",
+    "seeds",
+    "shells",
+    "shirts",
+    "spoons",
+    "stamps",
+    "stickers",
+    "stones",
+    "tickets",
+    "toys",
+]
 TIMES = {2: "twice", 3: "three times", 4: "four times"}
 PARTS = {2: "half", 3: "a third", 4: "a quarter"}
 
@@ -215,9 +316,7 @@ def _to_dataset(questions: Iterator[str] | Sequence[str]) -> Dataset:
     return Dataset.from_list(list(map(row, questions)))
 
 
-def draw_problems(
-    world: StoryWorld, count: int, *, mix: Sequence[float] | None = None, seed: int
-) -> Dataset:
+def draw_problems(world: StoryWorld, count: int, *, mix: Sequence[float] | None = None, seed: int) -> Dataset:
     """Training questions with columns `question`, `answer`, `level`, levels in the shares of `mix`
     (equal when None)."""
     rng = random.Random(f"train-{seed}")

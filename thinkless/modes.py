@@ -73,8 +73,8 @@ def add_control_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedMode
     `<short>` already and are taken as they are.
 
     Rows that come into use are filled, see `fill_rows`. Only where a model without chat template grows, as
-    the laptop's does, are they Transformers' own, near the mean of the others. Save model and tokenizer to disk before training:
-    TRL reloads the reference model from there.
+    the laptop's does, are they Transformers' own, near the mean of the others. Save model
+    and tokenizer to disk before training: TRL reloads the reference model from there.
     """
     vocabulary = tokenizer.get_vocab()
     missing = [token for token in CONTROL_TOKENS if token not in vocabulary]

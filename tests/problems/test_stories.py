@@ -1,4 +1,4 @@
-"""Proves the word problems: that they are read as they are meant, their splits, and that surface tells no level.
+"""Proves the word problems: how they are read, their splits, and that surface tells no level.
 
 Run: python -m pytest tests/problems/test_stories.py
 """

@@ -1,5 +1,5 @@
-"""The teachers that a profile names, ready to answer: the base model, the world's solver, a published model, a
-server, or data.
+"""The teachers that a profile names, ready to answer: the base model, the world's solver, a published
+model, a server, or data.
 
 All of them are a `pairs.Teacher`, so that distillation does not know which it has.
 """

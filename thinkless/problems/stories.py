@@ -1,15 +1,15 @@
 """Word problems: somebody has some things, more comes and goes, and how many are there now?
 
-``Leo has 11 beads. Leo buys 8 more beads. Leo loses 2 beads. How many beads does Leo have now?`` The *level* of
-a question is the number of its events that matter, 2 here. A short answer has to hold them all in one breath; a
-worked one writes ``11 + 8 = 19. 19 - 2 = 17.`` first.
+``Leo has 11 beads. Leo buys 8 more beads. Leo loses 2 beads. How many beads does Leo have now?`` The *level*
+of a question is the number of its events that matter, 2 here. A short answer has to hold them all in one
+breath; a worked one writes ``11 + 8 = 19. 19 - 2 = 17.`` first.
 
-With `distractors` every story is about two people and tells as many events whatever its level: one more than
-there are levels, the rest of them the other's. Exchanging the two makes level 1 the highest, so nothing but the
-person who is asked about tells them apart: neither length nor words.
+With `distractors` every story is about two people and tells as many events whatever its level: one more
+than there are levels, the rest of them the other's. Exchanging the two makes level 1 the highest, so nothing
+but the person who is asked about tells them apart: neither length nor words.
 
-Questions are solved by reading them (`solve`): the forms of `FORMS` are written and read. Nothing here knows about
-models.
+Questions are solved by reading them (`solve`): the forms of `FORMS` are written and read. Nothing here knows
+about models.
 """
 
 import random

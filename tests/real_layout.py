@@ -140,6 +140,25 @@ def make_qwen25_layout(folder: Path, vocab: int = 400, **sizes: int) -> Path:
     return folder
 
 
+def make_other_turns_layout(folder: Path, **sizes: int) -> Path:
+    """A chat model that marks its turns as Llama 3 does, which ours does not know; returns `folder`."""
+    marks = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    backend = byte_level_bpe(400, marks, set(marks))
+    begin, end = backend.token_to_id(marks[0]), backend.token_to_id(marks[3])
+    turn = "<|start_header_id|>{{ m['role'] }}<|end_header_id|>{{ m['content'] }}<|eot_id|>"
+    write_tokenizer(
+        backend,
+        folder,
+        tokenizer_class="PreTrainedTokenizerFast",
+        bos_token=marks[0],
+        eos_token=marks[3],
+        pad_token=marks[3],
+        chat_template="{% for m in messages %}" + turn + "{% endfor %}",
+    )
+    write_model(folder, backend, tied=True, config_ids=(begin, end), generation_ids=(begin, end), **sizes)
+    return folder
+
+
 def byte_level_bpe(vocab: int, added: list[str], special: set[str]) -> Tokenizer:
     """A Qwen2 tokenizer: `vocab` base tokens (fewer if the text has no more pairs), then `added`."""
     backend = Tokenizer(models.BPE())

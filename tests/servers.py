@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -175,3 +176,48 @@ def _send(request, status: int, body: bytes, headers: dict[str, str] | None = No
         request.send_header(name, value)
     request.end_headers()
     request.wfile.write(body)
+
+
+class ScriptedServer:
+    """Answers each chat question as `script(body, question, times asked)` says: a status and a body."""
+
+    def __init__(self, script: Callable[[dict, str, int], tuple[int, dict]]):
+        self.asked: Counter[str] = Counter()
+        self.bodies: list[dict] = []
+        served, lock = self, threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                question = body["messages"][-1]["content"]
+                with lock:
+                    served.asked[question] += 1
+                    served.bodies.append(body)
+                status, answer = script(body, question, served.asked[question])
+                _send(self, status, json.dumps(answer).encode(), {"retry-after-ms": "20"})
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def said(content, finish_reason="stop", tokens=5, **message) -> tuple[int, dict]:
+    """What a server sends with an answer."""
+    choice = {"index": 0, "finish_reason": finish_reason}
+    choice["message"] = {"role": "assistant", "content": content, **message}
+    return 200, {"choices": [choice], "usage": {"completion_tokens": tokens}}
+
+
+def refused(status, message, **more) -> tuple[int, dict]:
+    """What a server sends in place of one."""
+    return status, {"error": {"message": message, **more}}

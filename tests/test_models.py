@@ -185,3 +185,34 @@ def test_a_damaged_model_is_one_line(damage, untrained, tmp_path):
     with pytest.raises(UserError, match="cannot load the model") as error:
         load(tmp_path / "model")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("left", [[], ["tokenizer_config.json"]], ids=str)
+def test_a_folder_without_the_files_of_a_tokenizer_is_one_line(left, tmp_path):
+    make_qwen25_layout(tmp_path)
+    for file in tmp_path.glob("tokenizer*"):
+        if file.name not in left:
+            file.unlink()
+    with pytest.raises(UserError, match=r"cannot load the model .*tokenizer") as error:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folders_sampling_defaults_neither_act_nor_get_lost(tmp_path):
+    """Rollouts of TRL take what is not said from the model's generation_config."""
+    make_qwen25_layout(tmp_path / "first")
+    path = tmp_path / "first" / "generation_config.json"
+    defaults = json.loads(path.read_text()) | {
+        "min_p": 0.9,
+        "no_repeat_ngram_size": 2,
+        "suppress_tokens": [5],
+    }
+    path.write_text(json.dumps(defaults))
+    model, tokenizer = load(tmp_path / "first")
+    acts = {name: value for name, value in model.generation_config.to_dict().items() if value is not None}
+    assert not {"temperature", "top_p", "min_p", "no_repeat_ngram_size", "suppress_tokens"} & acts.keys()
+    assert acts["eos_token_id"] == defaults["eos_token_id"]
+    model.generation_config.pad_token_id = 7  # as a training sets it
+    save(model, tokenizer, tmp_path / "second")
+    saved = json.loads((tmp_path / "second" / "generation_config.json").read_text())
+    assert saved == {**defaults, "pad_token_id": 7, "transformers_version": saved["transformers_version"]}

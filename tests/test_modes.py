@@ -9,7 +9,8 @@ import pytest
 import torch
 from conftest import TINY
 from real_layout import R1_SPECIAL, SPARE_ROWS, make_qwen25_layout, make_r1_layout
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from thinkless.models import build_model, build_tokenizer
 from thinkless.modes import END_OF_THINKING, MEANT, Mode, add_control_tokens, control_id, mode_of
@@ -218,3 +219,27 @@ def test_control_tokens_are_never_skipped_here_or_after_disk(make, special, tmp_
         assert again.decode(ids, skip_special_tokens=True) == text
         assert not {*CONTROL} & {*again.all_special_tokens}
         assert sum(token in CONTROL for token in again.convert_ids_to_tokens(ids)) == 3
+
+
+def test_control_tokens_are_whole_where_a_tokenizer_rewrites_spaces(tmp_path):
+    """As Llama 2's does: it normalises its text, and looks for added tokens in what comes out."""
+    vocabulary = {piece: i for i, piece in enumerate(["<unk>", "</s>", "▁", *"0123456789<>/thinksor\n"])}
+    backend = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
+    tokenizer.add_tokens(["<think>"])  # somebody has added one, in the usual way
+    assert "<think>" not in tokenizer.tokenize("3<think>3")
+    add_control_tokens(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    for again in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        pieces = again.tokenize("5\n<short>3<think>3 </think> 3")
+        assert [piece for piece in pieces if piece in CONTROL] == ["<short>", "<think>", "</think>"]
+
+
+def test_a_tokenizer_that_cuts_control_tokens_is_refused():
+    vocabulary = {piece: i for i, piece in enumerate(["<unk>", "<think>", *"0123456789<>/think"])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    with pytest.raises(ValueError, match=r"reads <think> in '<think>' as \['<', 't', .*not as one token"):
+        add_control_tokens(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))

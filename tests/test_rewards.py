@@ -9,9 +9,13 @@ from collections import defaultdict
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from real_layout import make_qwen25_layout
 
 from thinkless.generation import Completion
-from thinkless.modes import Mode
+from thinkless.generation.chat_template import install_chat_template
+from thinkless.generation.interface import completion_of
+from thinkless.models import load
+from thinkless.modes import Mode, add_control_tokens, end_ids
 from thinkless.rewards import FAULTS, ModeReward, Verdict, judge, reward
 
 
@@ -167,3 +171,20 @@ def test_columns_of_different_length_are_refused(tokenizer):
     rollout = Rollout(tokenizer, "<short>8<eos>", "<short>9<eos>")
     with pytest.raises(ValueError, match="shorter"):
         rollout.score(ModeReward(tokenizer, gamma=0.5), answer=["8"])
+
+
+def test_every_end_token_of_a_model_ends_an_answer(tmp_path):
+    """Qwen2.5 has two in its generation_config.json; TRL's rollouts stop at either."""
+    model, tokenizer = load(make_qwen25_layout(tmp_path))
+    add_control_tokens(tokenizer, model)
+    install_chat_template(tokenizer)
+    ends = model.generation_config.eos_token_id
+    assert tokenizer.convert_ids_to_tokens(ends) == ["<|im_end|>", "<|endoftext|>"]
+    assert end_ids(tokenizer) == ends
+    ids = tokenizer(r"<short>\boxed{5}", add_special_tokens=False).input_ids
+    for end in ends:
+        assert ModeReward(tokenizer, 0.5)([r"<short>\boxed{5}"], [[*ids, end]], ["5"]) == [1.0]
+        completion = completion_of([*ids, end, ends[1]], tokenizer, 0.5)
+        assert (completion.finish_reason, completion.text) == ("stop", r"<short>\boxed{5}")
+        assert completion.token_ids == (*ids, end)
+    assert ModeReward(tokenizer, 0.5)([r"<short>\boxed{5}"], [ids], ["5"]) == [-1.0]

@@ -32,7 +32,7 @@ from thinkless.training import (
 
 TINY = {
     "problems": {"held_out_per_level": 4},
-    "base": {"rows": 320, "batch_size": 16, "save_steps": 5},
+    "base": {"rows": 1920, "batch_size": 16},
     "distill": {"questions": 64},
     "sft": {"batch_size": 8, "save_steps": 3},
     "rl": {"arms": ["degrpo"], "repetitions": 1, "steps": 6, "save_steps": 2},

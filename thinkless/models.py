@@ -5,10 +5,12 @@ models used at full scale, and one whose character tokenizer survives `AutoToken
 would have it rebuilt as byte-level BPE, which silently drops characters; `load_tokenizer` notices).
 """
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,6 +18,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -114,12 +117,16 @@ def loading(name: str | Path) -> Iterator[None]:
 def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or hub name (at commit `revision`), padding on the left.
 
+    It knows every end token of its model, see `modes.end_ids`.
     Raises UserError if there is none, and ValueError if Transformers rebuilt it as something that encodes
     differently from its own file, as it does with any but byte-level BPE beside a config of type qwen2.
     """
     with loading(name):
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left")
-    file = cached_file(name, "tokenizer.json", revision=revision, _raise_exceptions_for_missing_entries=False)
+        if not tokenizer.encode(PROBE, add_special_tokens=False):  # Transformers makes one of nothing
+            raise ValueError("it has no tokenizer's files")
+    tokenizer.more_ends = _ends(name, revision)
+    file = _file(name, "tokenizer.json", revision)
     if file is not None:
         backend = Tokenizer.from_file(file)
         backend.no_padding()
@@ -134,16 +141,39 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     return tokenizer
 
 
+def _file(name: str | Path, file: str, revision: str | None) -> str | None:
+    return cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+
+
+def _ends(name: str | Path, revision: str | None) -> list[int]:
+    """The end tokens that a model's folder names: it may be several, of which the tokenizer has one."""
+    for file in ("generation_config.json", "config.json"):
+        if path := _file(name, file, revision):
+            ids = json.loads(Path(path).read_text(encoding="utf-8")).get("eos_token_id")
+            if ids is not None:
+                return ids if isinstance(ids, list) else [ids]
+    return []
+
+
 def load(folder: Path, attention: str = "sdpa") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The (model, tokenizer) of a model folder, in float32, padding on the left.
 
+    The folder's sampling defaults are set aside, or rollouts would be drawn by them; `save` puts them back.
     Raises UserError if there is none.
     """
     with loading(folder):
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation=attention
         )
+        model.own_defaults, model.generation_config = (
+            model.generation_config,
+            GenerationConfig(**_ids(model.generation_config)),
+        )
         return model, load_tokenizer(folder)
+
+
+def _ids(config: GenerationConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
 
 
 def fetch(path: str, revision: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -171,6 +201,9 @@ def save(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial, state_dict=weights)
+    if (own := getattr(model, "own_defaults", None)) is not None:
+        kept = {**own.to_dict(), **_ids(model.generation_config)}
+        GenerationConfig.from_dict(kept).save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

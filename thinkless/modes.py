@@ -62,6 +62,14 @@ def mode_of(completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -
     return next((mode for mode in Mode if tokenizer.get_vocab().get(mode.value) == first), None)
 
 
+def end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Every token that ends an answer: the tokenizer's end token, then the others of its model's folder.
+
+    `models.load_tokenizer` has read those and left them at the tokenizer.
+    """
+    return list(dict.fromkeys([tokenizer.eos_token_id, *getattr(tokenizer, "more_ends", ())]))
+
+
 def add_control_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel | None = None) -> list[str]:
     """Make `<think>`, `</think>` and `<short>` ordinary single tokens; returns the ones that were missing.
 
@@ -72,14 +80,19 @@ def add_control_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedMode
     kind of row, never trained, at the price of editing every tokenizer file. Its checkpoints have
     `<short>` already and are taken as they are.
 
+    Raises ValueError if the tokenizer cuts one of them into pieces all the same, wherever it stands.
+
     Rows that come into use are filled, see `fill_rows`. Only where a model without chat template grows, as
     the laptop's does, are they Transformers' own, near the mean of the others. Save model
     and tokenizer to disk before training: TRL reloads the reference model from there.
     """
+    from tokenizers import AddedToken
+
     vocabulary = tokenizer.get_vocab()
     missing = [token for token in CONTROL_TOKENS if token not in vocabulary]
-    tokenizer.add_tokens(missing, special_tokens=False)
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in missing], special_tokens=False)
     make_ordinary(tokenizer, CONTROL_TOKENS)
+    _check_whole(tokenizer)
     if model is None:
         return missing
     grows = len(tokenizer) > model.get_input_embeddings().num_embeddings
@@ -93,14 +106,26 @@ def add_control_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedMode
 def make_ordinary(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]):
     """Take the special mark off `tokens`, in the tokenizer at hand and in what it will save.
 
-    The tokenizers library can set that mark on a token but not take it off, hence its JSON.
+    So with `normalized`, by which a tokenizer that rewrites spaces would no longer find them in its text.
+    The tokenizers library can set these marks on a token but not take them off, hence its JSON.
     """
-    if any(token.special and token.content in tokens for token in tokenizer.added_tokens_decoder.values()):
+    added = [token for token in tokenizer.added_tokens_decoder.values() if token.content in tokens]
+    if any(token.special or token.normalized for token in added):
         state = json.loads(tokenizer.backend_tokenizer.to_str())
         for token in state["added_tokens"]:
             token["special"] &= token["content"] not in tokens
+            token["normalized"] &= token["content"] not in tokens
         tokenizer._tokenizer = type(tokenizer.backend_tokenizer).from_str(json.dumps(state))
     tokenizer.extra_special_tokens = [t for t in tokenizer.extra_special_tokens if str(t) not in tokens]
+
+
+def _check_whole(tokenizer: PreTrainedTokenizerBase):
+    for token in CONTROL_TOKENS:
+        for text in (token, f"3{token}3", f"3 {token} 3", f"\n{token}\n"):
+            ids = tokenizer.encode(text, add_special_tokens=False)
+            if ids.count(tokenizer.get_vocab()[token]) != 1:
+                pieces = tokenizer.convert_ids_to_tokens(ids)
+                raise ValueError(f"the tokenizer reads {token} in {text!r} as {pieces}, not as one token")
 
 
 def fill_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str]):
@@ -126,12 +151,12 @@ def fill_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens
     # (V, H) each; where they are tied, the second line overwrites the first
     inputs[ids] = inputs[base].mean(dim=0)
     outputs[ids] = outputs[base].mean(dim=0)
-    tied = inputs.data_ptr() == outputs.data_ptr() and hidden is not None
+    tied = hidden is not None and inputs.data_ptr() == outputs.data_ptr()
     for token, row in zip(tokens, ids, strict=True) if tied else ():
         words = tokenizer(MEANT[token], add_special_tokens=False).input_ids
         inputs[row] = inputs[words].mean(dim=0)
     for row in [control_id(mode, tokenizer) for mode in Mode if mode.value in tokens and likely is not None]:
-        if tied:
+        if tied and hidden is not None:
             inputs[row] += (inputs[likely] - inputs[row]) @ hidden / (hidden @ hidden) * hidden
         else:
             outputs[row] = outputs[likely].clone()

@@ -16,6 +16,7 @@ from datasets import Dataset, disable_progress_bars
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from thinkless.distillation import gate
 from thinkless.distillation import pairs as distillation
 from thinkless.distillation.card import save_pairs
 from thinkless.distillation.open_data import Recorded
@@ -24,7 +25,7 @@ from thinkless.errors import StageError
 from thinkless.evaluation import evaluate, load_report
 from thinkless.evaluation.report import SETTINGS
 from thinkless.files import json_lines, write_text
-from thinkless.generation.chat_template import chat_prompt, install_chat_template
+from thinkless.generation.chat_template import chat_prompt, install_chat_template, turns_of
 from thinkless.generation.load import open_generator
 from thinkless.models import build_model, build_tokenizer, fetch, load, load_tokenizer, save
 from thinkless.modes import Mode, add_control_tokens
@@ -46,6 +47,9 @@ def prompts(problems: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 def _fetch_base(run: Run) -> dict[str, Any]:
     """A published model as it is: the base of everything that follows."""
     assert isinstance(run.profile.model, PretrainedModel)
+    tokenizer = load_tokenizer(run.profile.model.path, run.profile.model.revision)
+    if tokenizer.chat_template is not None:
+        turns_of(tokenizer)  # the warm-up will need them, hours from now
     weights, tokenizer = fetch(run.profile.model.path, run.profile.model.revision)
     save(weights, tokenizer, run.folder / "model")
     return {"parameters": weights.num_parameters()}
@@ -105,8 +109,9 @@ def _distill(run: Run) -> dict[str, Any]:
     pairs, teachers = ask_teachers(
         run.profile, base, questions=settings.questions, seed=run.seed, folder=run.folder
     )
-    kept = distillation.keep_pairs(pairs, settings.overlong)
-    counts = distillation.summary(pairs, kept)
+    kept = gate.keep_pairs(pairs, settings.overlong)
+    counts = gate.summary(pairs, kept)
+    gate.write_set_aside(pairs, counts, settings.overlong, run.folder)
     engines = {teacher.name: teacher.generator for teacher in teachers}
     sources = {name: engine.counts for name, engine in engines.items() if isinstance(engine, Recorded)}
     if sources := sources or run.profile.problems.source_counts():

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from thinkless.generation import Completion
 from thinkless.grading import is_correct
 from thinkless.grading.sandbox import WORKERS
-from thinkless.modes import END_OF_THINKING, Mode, mode_of
+from thinkless.modes import END_OF_THINKING, Mode, end_ids, mode_of
 
 FAULTS = ("no_control_token", "thinks_in_short", "never_ends")
 """Ways to break the format: the first token is no control token; the completion opens with `<short>` and
@@ -94,10 +94,10 @@ class ModeReward:
         **_,
     ) -> list[float]:
         """Rewards, one per completion; `**_` swallows the columns that TRL adds and we do not use."""
-        log = log_metric or (lambda name, value: None)
+        log, ends = log_metric or (lambda name, value: None), end_ids(self.tokenizer)
         judged = []
         for text, ids in zip(completions, completion_ids, strict=True):
-            ended = len(ids) > 0 and ids[-1] == self.tokenizer.eos_token_id
+            ended = len(ids) > 0 and ids[-1] in ends
             mode = mode_of(ids, self.tokenizer)
             judged.append(Completion(tuple(ids), text, mode, math.nan, "stop" if ended else "length"))
         with ThreadPoolExecutor(WORKERS) as pool:  # a slow answer holds up no other

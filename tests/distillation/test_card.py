@@ -11,7 +11,8 @@ from datasets import Dataset, load_from_disk
 from huggingface_hub import DatasetCard
 
 from thinkless.distillation.card import CARD, save_pairs
-from thinkless.distillation.pairs import Teacher, keep_pairs, summary
+from thinkless.distillation.gate import keep_pairs, summary
+from thinkless.distillation.pairs import Teacher
 from thinkless.modes import Mode
 
 SAMPLING = {"max_tokens": 16384, "temperature": 0.6, "top_p": 0.95, "seed": 7}
@@ -33,7 +34,8 @@ def pair(number, think_tokens, *, think_finished=True, short_correct=True):
         "short_correct": short_correct,
         "short_tokens": 2,
         "short_finished": True,
-        "short_thinks": False,
+        "think_fault": None if think_finished else "overlong",
+        "short_fault": None,
     }
 
 
@@ -74,9 +76,7 @@ def test_the_front_matter_by_hand(folder, overlong):
         "overlong": overlong,
         "questions": 5,
         "kept": 4 if drop else 5,
-        "short_thinks": 0,
         "think_overlong": 1,
-        "short_overlong": 0,
         "think_correct": 1.0 if drop else 0.8,
         "short_correct": 0.25 if drop else 0.4,
         "sources": {"open-r1": {"rows": 9, "no_thinking": 3}},
@@ -105,10 +105,9 @@ def test_the_front_matter_by_hand(folder, overlong):
 
 def test_the_text_says_what_became_of_long_answers(folder, overlong):
     text = " ".join((folder / CARD).read_text().split())
-    assert "Rows of open-r1: 9 rows, 3 no thinking. Questions asked: 5. Left out" in text
-    assert ("pairs with an answer over the limit" in text) == (overlong == "drop")
-    assert ("they stand as they were cut" in text) == (overlong == "clip")
-    assert "1 long, 0 short" in text
+    assert "Rows of open-r1: 9 rows, 3 no thinking. Questions asked: 5. Rows:" in text
+    assert "Set aside with their partners: 1 think (cut off at the limit)." in text
+    assert ("stand as they were cut" in text) == (overlong == "clip")
     assert "| short | Qwen2.5-Math | 8192 |" in text
 
 

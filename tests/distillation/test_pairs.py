@@ -16,7 +16,8 @@ from datasets import Dataset, load_from_disk
 from test_store import disk_full_after
 
 from thinkless.__main__ import main
-from thinkless.distillation.pairs import Teacher, distill, keep_pairs, load_pairs, sft_rows, summary
+from thinkless.distillation.gate import keep_pairs, summary
+from thinkless.distillation.pairs import Teacher, distill, load_pairs, sft_rows
 from thinkless.generation import Completion
 from thinkless.modes import Mode
 from thinkless.pipeline import pipeline
@@ -36,7 +37,8 @@ def teachers(tokenizer):
     """The long teacher is asked with "?" and right twice, once without an end in time; the short one
     is asked with "!", writes its own control token once, and is right once."""
     long = learn(
-        tokenizer, [("3+5=?", "3+5=8;</think>8<eos>"), ("3+6=?", "3+6=9;3+6=9;"), ("4+4=?", "</think>8<eos>")]
+        tokenizer,
+        [("3+5=?", "3+5=8;</think>8<eos>"), ("3+6=?", "3+6=9;3+6=9;"), ("4+4=?", "8;</think>8<eos>")],
     )
     short = learn(tokenizer, [("3+5=!", "8<eos>"), ("3+6=!", "<short>3+6=8<eos>"), ("4+4=!", "7<eos>")])
     return (
@@ -56,15 +58,17 @@ def test_one_row_per_problem_with_its_columns(pairs):
         PROBLEMS[name] for name in PROBLEMS.column_names
     ]
     answers = {
-        f"{mode.label}_{what}" for mode in Mode for what in ("response", "correct", "tokens", "finished")
+        f"{mode.label}_{what}"
+        for mode in Mode
+        for what in ("response", "correct", "tokens", "finished", "fault")
     }
-    assert set(pairs.column_names) == {*PROBLEMS.column_names, *answers, "short_thinks"}
+    assert set(pairs.column_names) == {*PROBLEMS.column_names, *answers}
 
 
 def test_answers_by_hand(pairs):
     assert pairs["think_response"][0] == "3+5=8;</think>8"
     assert pairs["think_response"][1] == "3+6=9;3+6"  # nine tokens and no end
-    assert pairs["think_response"][2] == "</think>8"
+    assert pairs["think_response"][2] == "8;</think>8"
     assert list(pairs["short_response"]) == ["8", "3+6=8", "7"]  # the control token is not part of it
 
 
@@ -74,7 +78,7 @@ def test_correctness_is_recorded_not_required(pairs):
 
 
 def test_tokens_count_everything_generated(pairs):
-    assert list(pairs["think_tokens"]) == [9, 9, 3]  # 6 + </think> + 8 + end; cut off; </think> + 8 + end
+    assert list(pairs["think_tokens"]) == [9, 9, 5]  # 6 + </think> + 8 + end; cut off; 2 + </think> + 8 + end
     assert list(pairs["short_tokens"]) == [2, 7, 2]
     assert list(pairs["think_finished"]) == [True, False, True]
     assert list(pairs["short_finished"]) == [True, True, True]
@@ -101,10 +105,8 @@ def test_without_a_gold_answer_nobody_is_right_or_wrong(teachers):
 
 def test_pairs_are_kept_only_if_both_ended(pairs):
     assert list(keep_pairs(pairs)["question"]) == ["3+5=", "4+4="]
-    only_short_unfinished = pairs.remove_columns("short_finished").add_column(
-        "short_finished", [False, True, True]
-    )
-    assert list(keep_pairs(only_short_unfinished)["question"]) == ["4+4="]
+    only_short_cut = pairs.remove_columns("short_fault").add_column("short_fault", ["overlong", None, None])
+    assert list(keep_pairs(only_short_cut)["question"]) == ["4+4="]
 
 
 def test_overlong_answers_may_stay_as_they_were_cut(pairs):
@@ -114,9 +116,9 @@ def test_overlong_answers_may_stay_as_they_were_cut(pairs):
 def test_a_short_answer_that_thinks_is_marked_and_its_pair_left_out(teachers, tokenizer):
     lines = [("3+5=", "<think>8</think>8<eos>"), ("3+6=", "9<eos>"), ("4+4=", "4</think>8<eos>")]
     pairs = distill(PROBLEMS, [teachers[0], Teacher(learn(tokenizer, lines), Mode.SHORT)], **SETTINGS)
-    assert list(pairs["short_thinks"]) == [True, False, True]
+    assert list(pairs["short_fault"]) == ["thinks_in_short", None, "thinks_in_short"]
     assert list(keep_pairs(pairs, overlong="clip")["question"]) == ["3+6="]
-    assert summary(pairs, keep_pairs(pairs))["short_thinks"] == 2
+    assert summary(pairs, keep_pairs(pairs))["short_thinks_in_short"] == 2
 
 
 def test_the_summary_by_hand(pairs):
@@ -124,9 +126,7 @@ def test_the_summary_by_hand(pairs):
     assert summary(pairs, keep_pairs(pairs)) == {
         "questions": 3,
         "kept": 2,
-        "short_thinks": 0,
         "think_overlong": 1,
-        "short_overlong": 0,
         "think_correct": 1.0,
         "short_correct": 0.5,
     }
@@ -136,7 +136,7 @@ def test_rows_open_with_the_control_token_and_modes_of_a_question_are_adjacent(p
     assert list(sft_rows(keep_pairs(pairs))) == [
         {"prompt": "3+5=", "completion": "<think>3+5=8;</think>8", "ended": True},
         {"prompt": "3+5=", "completion": "<short>8", "ended": True},
-        {"prompt": "4+4=", "completion": "<think></think>8", "ended": True},
+        {"prompt": "4+4=", "completion": "<think>8;</think>8", "ended": True},
         {"prompt": "4+4=", "completion": "<short>7", "ended": True},
     ]
 
@@ -222,7 +222,7 @@ def test_answers_are_kept_in_the_folder_and_asked_once(teachers, pairs, tmp_path
 def smoke(tmp_path_factory):
     """Arguments of the stage of a very small profile, whose base model is made."""
     runs = str(tmp_path_factory.mktemp("runs"))
-    overrides = {"base.rows": 320, "distill.questions": 40}
+    overrides = {"base.rows": 3200, "distill.questions": 40}
     pipeline("smoke", 0, overrides, runs).run("base")
     return [
         "stage",

@@ -116,6 +116,43 @@ def test_the_stock_layouts_have_the_traps_that_ours_removes(tmp_path):
     assert "step by step" in qwen.apply_chat_template(message, tokenize=False)
 
 
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ("<short>It is the tag </think> that ends it.", "It is the tag </think> that ends it."),
+        ("<think>hm</think>It is </think>, not <think>.", "It is </think>, not <think>."),
+        ("hm</think>8", "8"),
+        (None, ""),
+        ("", ""),
+        ([], ""),
+        ([{"type": "text", "text": "<short>8"}, {"type": "text", "text": " or 9"}], "8 or 9"),
+    ],
+    ids=str,
+)
+def test_of_an_earlier_answer_the_control_token_decides_what_is_shown(content, shown, r1):
+    tokenizer = AutoTokenizer.from_pretrained(r1)
+    conversation = [{"role": "user", "content": "?"}, {"role": "assistant", "content": content}]
+    expected = f"{R1_BOS}<｜User｜>?<｜Assistant｜>{shown}{R1_EOS}"
+    assert tokenizer.apply_chat_template(conversation, tokenize=False) == expected
+
+
+def test_a_question_may_come_in_parts_or_be_empty(r1):
+    tokenizer = AutoTokenizer.from_pretrained(r1)
+    parts = [{"type": "text", "text": "3 +"}, {"type": "text", "text": " 5?"}]
+    for content, shown in ((parts, "3 + 5?"), (None, ""), ([], "")):
+        prompt = chat_prompt(tokenizer, [{"role": "user", "content": content}])
+        assert prompt == f"{R1_BOS}<｜User｜>{shown}<｜Assistant｜>"
+
+
+@pytest.mark.parametrize("begun", ["<think>\nLet me", "<short>It is", "<think>a</think>It is", "So"])
+def test_an_answer_that_is_to_be_continued_stays_as_it_is(begun, r1):
+    tokenizer = AutoTokenizer.from_pretrained(r1)
+    for content in (begun, [{"type": "text", "text": begun}]):
+        conversation = [{"role": "user", "content": "?"}, {"role": "assistant", "content": content}]
+        prompt = tokenizer.apply_chat_template(conversation, tokenize=False, continue_final_message=True)
+        assert prompt == f"{R1_BOS}<｜User｜>?<｜Assistant｜>{begun}"
+
+
 # What is refused
 
 
@@ -124,6 +161,7 @@ def test_the_stock_layouts_have_the_traps_that_ours_removes(tmp_path):
     [
         (QUESTION, {"mode": "fast"}, "mode=fast: expected think or short, or no mode"),
         (QUESTION, {"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools were given"),
+        ([{"role": "user", "content": [{"type": "image"}]}], {}, "a part of the message is no text"),
         ([{"role": "tool", "content": "8"}], {}, "role tool: expected system, user or assistant"),
     ],
 )

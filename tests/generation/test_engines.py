@@ -136,7 +136,23 @@ def test_the_models_own_sampling_defaults_are_left_alone(generator):
     expected = generator.generate(PROMPTS, max_tokens=8, seed=1)
     defaults = generator.model.generation_config
     defaults.top_k, defaults.top_p, defaults.temperature, defaults.repetition_penalty = 1, 0.1, 0.1, 3.0
+    defaults.min_p, defaults.typical_p, defaults.epsilon_cutoff = 0.99, 0.2, 0.1
+    defaults.no_repeat_ngram_size, defaults.min_new_tokens, defaults.num_beams = 1, 7, 2
+    defaults.suppress_tokens = list(range(10))
     assert generator.generate(PROMPTS, max_tokens=8, seed=1) == expected
+    assert generator.model.generation_config is defaults
+
+
+def test_a_prompt_that_leaves_no_room_costs_itself_alone(generator):
+    """The model has 256 positions; control and end token want two."""
+    prompts = [PROMPTS[0], "1" * 255, PROMPTS[1], "1" * 254]
+    short, long, other, full = generator.generate(prompts, max_tokens=2, temperature=0, n=2)
+    assert [(c.finish_reason, c.tokens, c.text) for c in long] == [("too_long", 0, "")] * 2
+    assert [c.tokens for c in full] == [2, 2]
+    alone = generator.generate([PROMPTS[0], PROMPTS[1]], max_tokens=2, temperature=0, n=2)
+    assert [[c.token_ids for c in row] for row in (short, other)] == [
+        [c.token_ids for c in row] for row in alone
+    ]
 
 
 def test_the_same_seed_gives_the_same_completions(generator):

@@ -203,7 +203,7 @@ def test_requests_in_flight_are_bounded(ask, proxy):
 
 
 def test_after_a_failure_what_is_in_flight_still_arrives_and_nothing_new_is_asked(ask, proxy):
-    proxy.faults[PROMPTS[0]] = [400]
+    proxy.faults[PROMPTS[0]] = [401]
     proxy.faults[PROMPTS[1]] = [1.0]
     proxy.faults[PROMPTS[2]] = [1.0]
     arrived = []
@@ -213,6 +213,14 @@ def test_after_a_failure_what_is_in_flight_still_arrives_and_nothing_new_is_aske
     assert {1, 2} <= set(arrived)
     assert len(proxy.asked) < 8
     assert len(proxy.asked) == len(arrived) + 1
+
+
+def test_a_prompt_that_is_refused_says_so_and_all_others_arrive(ask, proxy):
+    proxy.faults[PROMPTS[1]] = [400, ...]
+    arrived = dict(ask(in_flight=2).complete(PROMPTS[:6], max_tokens=3, n=3))
+    assert sorted(arrived) == list(range(6))
+    assert {(c.finish_reason, c.tokens) for c in arrived.pop(1)} == {("refused", 0)}
+    assert all(c.finish_reason in ("stop", "length") for row in arrived.values() for c in row)
 
 
 def test_a_caller_that_stops_listening_stops_the_asking(ask, proxy):

@@ -3,10 +3,12 @@
 Run: python -m pytest tests/planning/test_plan.py
 """
 
+import json
 import math
 from itertools import pairwise
 
 import pytest
+from real_layout import make_other_turns_layout, make_r1_layout
 
 from thinkless.__main__ import main
 from thinkless.pipeline import stages
@@ -147,7 +149,8 @@ def test_what_a_library_refuses_is_passed_on_in_one_line():
 
 
 def test_what_was_checked_is_listed(plans):
-    context, trainers, vllm = plans["h100x4"].checks
+    context, trainers, turns, vllm = plans["h100x4"].checks
+    assert turns == "turns of deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B: known"
     assert context == "prompt + answer within the model's context: 131,072 tokens"
     assert trainers == "TRL builds SFTConfig, and DeGRPOConfig for degrpo, as one process"
     assert vllm == "vLLM holds its weights and one sequence: 131,072 tokens in 22.9 GB"
@@ -157,6 +160,27 @@ def test_the_group_is_shared_by_processes_that_alone_hold_no_whole_one():
     """Two groups of two over four processes of one completion each: fine for TRL, which counts all."""
     overrides = {"rl.prompts_per_step": 2, "rl.group_size": 2, "rl.updates_per_step": 1}
     assert plan_of("h100x4", overrides).stages.loc["rl-degrpo-0", "rows or answers"] == 600 * 4
+
+
+def test_turns_that_are_not_known_are_refused_before_anything_is_computed(tmp_path, capsys):
+    path = str(make_other_turns_layout(tmp_path / "other", context=131_072))
+    with pytest.raises(PlanError, match=r"model .*other: .* neither <｜User｜> nor <\|im_start\|>") as error:
+        plan_of("h100x4", {"model.path": path})
+    assert "\n" not in str(error.value)
+    runs = tmp_path / "runs"
+    capsys.readouterr()
+    command = ["stage", "base", "--profile", "h100x4", "--runs-dir", str(runs), "--overrides"]
+    assert main([*command, json.dumps({"model.path": path})]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert "no other way to mark turns is known" in told
+    assert told.count("\n") == 1
+    known = str(make_r1_layout(tmp_path / "r1", context=131_072))
+    assert f"turns of {known}: known" in plan_of("h100x4", {"model.path": known}).checks
+    for file in (tmp_path / "r1").glob("tokenizer*"):
+        file.unlink()
+    [told] = [c for c in plan_of("h100x4", {"model.path": known}).checks if c.startswith("turns")]
+    assert told.startswith("turns not checked: cannot load the model")
 
 
 # Notes, fit, text

@@ -11,9 +11,9 @@ from conftest import SMALLEST
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from thinkless.__main__ import main
+from thinkless.errors import StageError
 from thinkless.pipeline import pipeline
 from thinkless.runs.export import CARD, export, model_card, push_model
-from thinkless.errors import StageError
 
 
 @pytest.fixture(scope="module")

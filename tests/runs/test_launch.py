@@ -12,10 +12,10 @@ import pytest
 from servers import free_port
 
 from thinkless.errors import StageError
-from thinkless.training import read_metrics
 from thinkless.runs.launch import accelerate_launch, this_machine
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.settings import Launch
+from thinkless.training import read_metrics
 
 
 @pytest.fixture

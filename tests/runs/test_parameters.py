@@ -48,13 +48,13 @@ def test_a_named_folder_is_taken_as_it_is(book, monkeypatch):
 
 @pytest.mark.parametrize("named", [5, None, True, {}])
 def test_what_is_no_path_is_refused(named):
-    with pytest.raises(ProfileError, match="runs_dir=.*: expected the path of a folder"):
+    with pytest.raises(ProfileError, match=r"runs_dir=.*: expected the path of a folder"):
         pipeline("smoke", runs_dir=named)
 
 
 @pytest.mark.parametrize("seed", ["1", "one", 1.5, 1.0, True, None, -1, SEEDS, 2**32, 2**64])
 def test_a_seed_that_is_none_is_refused_at_once(seed):
-    with pytest.raises(ProfileError, match="seed=.*: expected a whole number from 0 to 2147483647"):
+    with pytest.raises(ProfileError, match=r"seed=.*: expected a whole number from 0 to 2147483647"):
         pipeline("smoke", seed)
 
 

@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
-from thinkless.problems.benchmarks import INSTRUCTION
 from thinkless.errors import StageError
+from thinkless.problems.benchmarks import INSTRUCTION
 from thinkless.runs.questions import MathProblems
 
 ROWS = [{"problem": f"Find {n}+{n}.", "answer": str(2 * n)} for n in range(5)]

@@ -20,7 +20,6 @@ from thinkless.runs import runner as stages
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.runner import ARCHIVE, BEGUN, MANIFEST, Run, Runner, Stage, StageError
 
-
 SLOW_DISK = 3 * stages.FOLLOWING
 
 
@@ -389,7 +388,7 @@ def test_the_first_failure_stops_the_others_which_can_go_on_later(tmp_path):
 @pytest.mark.slow
 def test_a_machine_that_follows_lends_its_processes_once(tmp_path):
     """Two runners as on two machines. The first is slow to hash what was trained: the second looks several
-    times while begun.json is there and the manifest is not, and would wait for it in vain if it began again."""
+    times while begun.json is there and the manifest is not; if it began again, it would wait in vain."""
     from servers import free_port  # only here: processes that run this file do not find it
 
     overrides = {"launch.machines": 2, "launch.processes": 2, "rl.micro_batch": 8}

@@ -234,6 +234,16 @@ def test_a_tokenizer_without_control_tokens_has_no_modes(both):
         both.engine.tokenizer = known
 
 
+def test_a_prompt_that_leaves_no_room_costs_itself_alone(both):
+    """The engine has 256 positions, and vLLM refuses a whole call for one prompt that is too long."""
+    settings = {"max_tokens": 2, "temperature": 0, "n": 2}
+    short, long, full = both.engine.generate([PROMPTS[0], "1" * 255, "1" * 254], **settings)
+    assert [(c.finish_reason, c.tokens, c.text) for c in long] == [("too_long", 0, "")] * 2
+    assert [c.tokens for c in full] == [2, 2]
+    assert_same([short], both.engine.generate([PROMPTS[0]], **settings))
+    assert [c.finish_reason for c in both.engine.generate(["1" * 255], max_tokens=2)[0]] == ["too_long"]
+
+
 def test_no_prompts_and_impossible_settings(both):
     assert both.engine.generate([], max_tokens=3) == []
     with pytest.raises(ValueError, match="expected n >= 1"):

@@ -23,7 +23,7 @@ def model(saved):
     """With a chat template, and with sampling defaults in its folder that no request may fall back on."""
     model = saved("qwen3, tied")
     (model.folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
-    defaults = {"top_k": 1, "top_p": 0.1, "temperature": 0.1, "repetition_penalty": 3.0}
+    defaults = {"top_k": 1, "top_p": 0.1, "min_p": 0.9, "temperature": 0.1, "repetition_penalty": 3.0}
     (model.folder / "generation_config.json").write_text(json.dumps(defaults))
     return model
 

@@ -12,6 +12,7 @@ import numpy as np
 from datasets import Dataset
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from thinkless.distillation.gate import REASONS
 from thinkless.distillation.pairs import Teacher
 from thinkless.runs.export import CARD
 
@@ -32,9 +33,7 @@ has to learn what its short answers are worth.
 
 {teachers}
 
-{sources}Questions asked: {questions}. Left out: short answers that think ({short_thinks}){dropped}.
-Answers that did not end within the limit: {think_overlong} long, {short_overlong} short{clipped}.
-Rows: {kept}.
+{sources}Questions asked: {questions}. Rows: {kept}. {faults}
 
 ## Columns
 
@@ -73,8 +72,7 @@ def save_pairs(
     )
     body = _BODY.format(
         teachers=_table(facts),
-        dropped=", and pairs with an answer over the limit" if overlong == "drop" else "",
-        clipped="; they stand as they were cut" if overlong == "clip" else "",
+        faults=_faults(counts, overlong),
         **{**counts, "sources": "".join(map(_source, counts.get("sources", {}).items()))},
     )
     DatasetCard(f"---\n{data.to_yaml()}\n---\n{body}").save(folder / CARD)
@@ -98,6 +96,14 @@ def _facts(teacher: Teacher, pairs: Dataset, counts: Mapping[str, Any], sampling
             },
         }
     )
+
+
+def _faults(counts: Mapping[str, Any], overlong: str) -> str:
+    """What became of the answers that the gate did not let pass, as sentences of the card."""
+    found = [(*name.partition("_")[::2], n) for name, n in counts.items()]
+    told = [f"{n} {mode} ({REASONS[name]})" for mode, name, n in found if name in REASONS]
+    clipped = " Those cut off at the limit stand as they were cut." if overlong == "clip" else ""
+    return f"Set aside with their partners: {'; '.join(told) or 'none'}.{clipped}"
 
 
 def _source(item: tuple[str, Mapping[str, int]]) -> str:

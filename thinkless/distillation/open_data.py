@@ -20,6 +20,7 @@ from typing import Any
 from datasets import Dataset, Features, Value, load_dataset
 from transformers import PreTrainedTokenizerBase
 
+from thinkless.distillation.gate import text_fault
 from thinkless.distillation.store import after_control_token
 from thinkless.errors import StageError
 from thinkless.files import json_lines
@@ -27,9 +28,18 @@ from thinkless.generation import Completion
 from thinkless.grading import final_answer
 from thinkless.modes import END_OF_THINKING, Mode
 
-LEFT_OUT = ("filtered", "no_question", "several_turns", "no_thinking", "unfinished", "duplicate")
-"""Why a row is not used: not asked for; an empty question; a longer conversation; an answer without
-thinking; a thought or an answer that never ends; a question that came before."""
+LEFT_OUT = (
+    "filtered",
+    "no_question",
+    "several_turns",
+    "empty",
+    "no_thinking",
+    "unfinished",
+    "wrong_marks",
+    "duplicate",
+)
+"""Why a row is not used: not asked for; an empty question; a longer conversation; an answer that `gate.py`
+does not let pass; a question that came before."""
 
 _ANSWERS = ("deepseek_reasoning", "generations", "messages", "conversations")
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
@@ -67,10 +77,9 @@ def read_record(row: Mapping[str, Any]) -> Record | str:
     text = _text(row, "".join(answered))
     (question + text).encode()  # half of a surrogate pair is a ValueError here, where the row is known
     response = after_control_token(text, Mode.THINK)
-    thought, closed, answer = response.partition(END_OF_THINKING)
-    if not thought.strip() or not (closed or response != text):
-        return "no_thinking"
-    return Record(question, _gold(row), response) if answer.strip() else "unfinished"
+    if response == text and END_OF_THINKING not in text:
+        return "no_thinking"  # neither begun nor ended
+    return text_fault(Mode.THINK, response) or Record(question, _gold(row), response)
 
 
 def _turns(row: Mapping[str, Any]) -> list[Mapping[str, str]]:

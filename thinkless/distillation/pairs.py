@@ -13,19 +13,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 from datasets import Dataset, Features, Value, load_from_disk
 
+from thinkless.distillation.gate import fault
 from thinkless.distillation.store import AnswerFile, collect
 from thinkless.files import digest
 from thinkless.generation import Completion, Generator
 from thinkless.modes import Mode
 from thinkless.problems import in_words
 from thinkless.rewards import judge
-
-Overlong = Literal["drop", "clip"]
-"""What becomes of a pair with an answer that was cut off at the length limit."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,8 @@ def distill(
     """Answers of every teacher to every problem, one row per problem.
 
     Adds, for each mode m: `m_response` (text after the control token), `m_correct` (None where the
-    problem's `answer` is None), `m_tokens`, `m_finished`; and `short_thinks`, whether the short answer
-    holds a thinking token. Nothing is dropped; see `keep_pairs`.
+    problem's `answer` is None), `m_tokens`, `m_finished`, and `m_fault`, which of `gate.REASONS` keeps it
+    from the training (None if none does). Nothing is dropped; see `gate.keep_pairs`.
 
     `folder` keeps the answers, `think.jsonl` and `short.jsonl`, for a run that is resumed there; the
     same arguments give the same rows whether or not it was. Raises OSError naming the file if the disk
@@ -67,6 +65,7 @@ def distill(
         folder = Path(folder or stack.enter_context(TemporaryDirectory()))
         questions, asked = list(problems["question"]), in_words(problems)
         for teacher in teachers:
+            limit = teacher.max_tokens or max_tokens
             answers = stack.enter_context(AnswerFile(folder / f"{teacher.mode.label}.jsonl"))
             keys = collect(
                 answers,
@@ -75,12 +74,12 @@ def distill(
                 teacher.generator,
                 teacher.mode,
                 teacher=teacher.name,
-                max_tokens=teacher.max_tokens or max_tokens,
+                max_tokens=limit,
                 temperature=temperature,
                 top_p=top_p,
                 seed=seed,
             )
-            problems = _add_answers(problems, teacher.mode, answers, keys)
+            problems = _add_answers(problems, teacher.mode, answers, keys, limit)
     return problems
 
 
@@ -89,39 +88,6 @@ def load_pairs(folder: Path) -> Dataset:
     pairs = load_from_disk(folder)
     assert isinstance(pairs, Dataset)
     return pairs if "question" in pairs.column_names else pairs.rename_column("prompt", "question")
-
-
-def keep_pairs(pairs: Dataset, overlong: Overlong = "drop") -> Dataset:
-    """The pairs to train on: those whose short answer does not think, and of the overlong ones none.
-
-    With ``overlong="clip"`` a pair stays when an answer was cut off at the length limit, as in the
-    paper; `sft_rows` says of each answer whether it ended.
-    """
-
-    def fit(think_finished: bool, short_finished: bool, short_thinks: bool) -> bool:
-        return not short_thinks and (overlong == "clip" or (think_finished and short_finished))
-
-    # `datasets` would hash the code of `fit` into the files, and with it into the keys of all later stages
-    made_of = digest([pairs._fingerprint, overlong])[:16]
-    columns = ["think_finished", "short_finished", "short_thinks"]
-    return pairs.filter(fit, input_columns=columns, new_fingerprint=made_of)
-
-
-def summary(pairs: Dataset, kept: Dataset) -> dict[str, Any]:
-    """Counts of what was asked, dropped and kept, and the share of right answers among the kept.
-
-    `pairs` from `distill`, `kept` from `keep_pairs`. The share is None where no problem has a known answer.
-    """
-    counts: dict[str, Any] = {
-        "questions": len(pairs),
-        "kept": len(kept),
-        "short_thinks": sum(pairs["short_thinks"]),
-    }
-    for mode in Mode:
-        counts[f"{mode.label}_overlong"] = len(pairs) - sum(pairs[f"{mode.label}_finished"])
-        known = [right for right in kept[f"{mode.label}_correct"] if right is not None]
-        counts[f"{mode.label}_correct"] = sum(known) / len(known) if known else None
-    return counts
 
 
 def sft_rows(
@@ -153,10 +119,15 @@ def sft_rows(
     return Dataset.from_list(rows)
 
 
-def _add_answers(problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[str]) -> Dataset:
+def _add_answers(problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[str], limit: int) -> Dataset:
     """The columns of one teacher. They are read from its file row by row: all at once may not fit."""
-    kinds = {"response": "string", "correct": "bool", "tokens": "int64", "finished": "bool"}
-    kinds |= {"thinks": "bool"} if mode is Mode.SHORT else {}
+    kinds = {
+        "response": "string",
+        "correct": "bool",
+        "tokens": "int64",
+        "finished": "bool",
+        "fault": "string",
+    }
 
     def columns(row: dict[str, Any], index: int) -> dict[str, Any]:
         answer = answers[keys[index]]
@@ -167,7 +138,7 @@ def _add_answers(problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[
             "correct": verdict.correct,
             "tokens": answer.tokens,
             "finished": answer.finish_reason == "stop",
-            "thinks": verdict.fault == "thinks_in_short",
+            "fault": fault(mode, answer, limit),
         }
         return {f"{mode.label}_{name}": values[name] for name in kinds}
 

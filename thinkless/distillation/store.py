@@ -25,6 +25,10 @@ CHUNK = 8192
 """Questions that an engine gets in one call if it answers a list as a whole. A kill costs it at most
 one call; much smaller ones would cost it the speed of batches of similar length."""
 
+REFUSALS = 100
+"""Questions that may be refused one after the other, without an answer between, before it is the server's
+fault. Refused ones are stored only once an answer has come: when that is mended they are asked again."""
+
 
 @runtime_checkable
 class Streams(Protocol):
@@ -47,7 +51,7 @@ class Answer:
     tokens: int
     """Everything generated, the end token included."""
     finish_reason: str
-    """`"stop"` (it ended by itself) or `"length"` (the limit came first)."""
+    """See `Completion`."""
 
 
 def _answer(line: Line) -> Answer:
@@ -143,14 +147,15 @@ def collect(
     """Make sure that `answers` holds one to each question; returns their keys.
 
     `asked[i]` is `questions[i]` as it is put to the generator; `teacher` names it. The same arguments
-    give the same answers, whatever the file held before. Raises StageError if a server fails; what
-    arrived is stored.
+    give the same answers, whatever the file held before. Raises StageError if a server fails or refuses
+    every question; what arrived is stored.
     """
     keys = _keys(asked, isinstance(generator, Streams), teacher, sampling)
     missing = [key not in answers for key in keys]
+    refused: list[Answer] = []  # since the last answer
     with tqdm(desc=teacher, total=len(keys), initial=missing.count(False), disable=None) as progress:
         for arrived in _arrivals(generator, asked, missing, sampling):
-            new = (
+            new = [
                 Answer(
                     key=keys[row],
                     question=questions[row],
@@ -159,9 +164,25 @@ def collect(
                     finish_reason=completion.finish_reason,
                 )
                 for row, completion in arrived
-            )
-            progress.update(answers.append(new))
+            ]
+            refused += [answer for answer in new if answer.finish_reason == "refused"]
+            if any(answer.finish_reason != "refused" for answer in new):
+                progress.update(answers.append([*refused, *new]))
+                refused = []
+            _check_refusals(refused, REFUSALS, teacher)
+    if refused:
+        _check_refusals(refused, len(refused) if not len(answers) else REFUSALS, teacher)
+        answers.append(refused)
     return keys
+
+
+def _check_refusals(refused: list[Answer], most: int, teacher: str):
+    if len(refused) >= most:
+        last = refused[-1]
+        raise StageError(
+            f"{teacher} has refused {len(refused)} questions and answered none between: {last.response}; the "
+            f"last is {last.question[:100]!r}"
+        )
 
 
 def after_control_token(text: str, mode: Mode) -> str:

@@ -76,7 +76,12 @@ def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teach
             yield Teacher(recorded, mode, name=settings.path)
         case ServerTeacher():
             server = ServerGenerator(
-                settings.base_url, settings.model, chat=True, extensions=False, in_flight=settings.parallel
+                settings.base_url,
+                settings.model,
+                load_tokenizer(base),  # counts the tokens where the server does not
+                chat=True,
+                extensions=False,
+                in_flight=settings.parallel,
             )
             yield Teacher(server, mode, name=settings.model, max_tokens=settings.max_tokens)
         case ModelTeacher():

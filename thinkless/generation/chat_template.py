@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from thinkless.errors import UserError
 from thinkless.modes import END_OF_THINKING, Mode
 
 R1 = {
@@ -40,14 +41,25 @@ BODY = """
     {%- if message.role not in ('system', 'user', 'assistant') %}
         {{- raise_exception("role " ~ message.role ~ ": expected system, user or assistant") }}
     {%- endif %}
-    {%- set text = message.content %}
-    {%- if message.role == 'assistant' %}
-        {%- if end_of_thinking in text %}
-            {%- set text = text.split(end_of_thinking)[-1] %}
+    {%- set said = namespace(text='') %}
+    {%- if message.content is string %}
+        {%- set said.text = message.content %}
+    {%- elif message.content is not none %}
+        {%- for part in message.content %}
+            {%- if part.text is not string %}
+                {{- raise_exception("a part of the message is no text: this model reads text only") }}
+            {%- endif %}
+            {%- set said.text = said.text ~ part.text %}
+        {%- endfor %}
+    {%- endif %}
+    {%- set text = said.text %}
+    {%- if message.role == 'assistant' and not (loop.last and continued in text) %}
+        {%- if text.startswith(controls.short) %}
+            {%- set text = text[controls.short | length:] %}
+        {%- elif end_of_thinking in text %}
+            {%- set text = text.split(end_of_thinking)[1:] | join(end_of_thinking) %}
         {%- elif text.startswith(controls.think) %}
             {%- set text = '' %}
-        {%- elif text.startswith(controls.short) %}
-            {%- set text = text[controls.short | length:] %}
         {%- endif %}
         {%- set text = text | trim %}
     {%- endif %}
@@ -57,7 +69,15 @@ BODY = """
     {{- turns.assistant[0] ~ (controls[mode] if mode is defined and mode is not none else '') }}
 {%- endif %}
 """
-"""What is the same for both. Reasoning that was cut off, without an end, leaves an empty answer behind."""
+"""What is the same for both. Reasoning that was cut off, without an end, leaves an empty answer behind; an
+answer that is to be continued stays as it is."""
+
+CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG"
+"""What Transformers writes behind a message while it renders it with ``continue_final_message=True``."""
+
+
+class TurnsError(UserError, ValueError):
+    """A chat model whose way to mark turns is not known."""
 
 
 def install_chat_template(tokenizer: PreTrainedTokenizerBase):
@@ -66,13 +86,14 @@ def install_chat_template(tokenizer: PreTrainedTokenizerBase):
     The template writes the token that begins a text, so the tokenizer no longer does: with both, every
     prompt that is rendered first and encoded later (by TRL, or by vLLM for a completion) would begin with
     two. The end token becomes the one that ends a turn, so that generation stops where an answer does;
-    Qwen's base models have another. Raises ValueError for a tokenizer that marks turns in neither way.
+    Qwen's base models have another. Raises TurnsError for a tokenizer that marks turns in neither way.
     """
-    turns = _turns(tokenizer)
+    turns = turns_of(tokenizer)
     known = {
         "turns": turns,
         "controls": {mode.label: mode.value for mode in Mode},
         "end_of_thinking": END_OF_THINKING,
+        "continued": CONTINUED,
     }
     values = [
         f"{{%- set {name} = {json.dumps(value, ensure_ascii=False)} %}}" for name, value in known.items()
@@ -82,13 +103,14 @@ def install_chat_template(tokenizer: PreTrainedTokenizerBase):
     tokenizer.eos_token = turns["assistant"][1].strip()
 
 
-def _turns(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[str, str]]:
+def turns_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[str, str]]:
+    """`R1` or `CHATML`. Raises TurnsError if it is neither."""
     vocabulary = tokenizer.get_vocab()
     if R1["user"][0] in vocabulary:
         return R1
     if "<|im_start|>" in vocabulary:
         return CHATML
-    raise ValueError(
+    raise TurnsError(
         "the tokenizer has neither <｜User｜> nor <|im_start|>, and no other way to mark turns is known: "
         "use plain prompts, or add a style to thinkless/generation/chat_template.py"
     )

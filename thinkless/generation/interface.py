@@ -14,7 +14,7 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from thinkless.modes import Mode, mode_of
+from thinkless.modes import Mode, end_ids, mode_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Completion:
     """P(think) / (P(think) + P(short)) at the first position, at temperature 1 and before any bias; NaN
     where it is unknown: no control tokens, or a server that does not tell."""
     finish_reason: str
-    """`"stop"` (the end token came) or `"length"` (the limit came first); a server may have others."""
+    """`"stop"` (the end token came), `"length"` (the limit came first) or `"too_long"` (the prompt left no
+    room). A server may also say `"filtered"`, `"broken"` or `"refused"`: then the text is its reason."""
     reported_tokens: int | None = None
     """The count that a server reports, where it did not send the tokens themselves."""
 
@@ -88,6 +89,15 @@ class Generator(Protocol):
         ...
 
 
+TOO_LONG = Completion((), "", None, math.nan, "too_long")
+"""What an engine says to a prompt that leaves no room for an answer."""
+
+
+def has_room(prompt: int, positions: float) -> bool:
+    """Whether a prompt of so many tokens leaves the two of the shortest answer, control and end token."""
+    return prompt + 2 <= positions
+
+
 def has_modes(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer knows both control tokens."""
     vocabulary = tokenizer.get_vocab()
@@ -103,9 +113,10 @@ def completion_of(
     ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, think_probability: float
 ) -> Completion:
     """The completion that these token ids make; what stands behind an end token is padding."""
-    ids = list(ids)
-    finished = tokenizer.eos_token_id in ids
-    ids = ids[: ids.index(tokenizer.eos_token_id) + 1] if finished else ids
+    ids, ends = list(ids), end_ids(tokenizer)
+    end = next((place for place, token in enumerate(ids) if token in ends), None)
+    finished = end is not None
+    ids = ids if end is None else ids[: end + 1]
     return Completion(
         token_ids=tuple(ids),
         text=tokenizer.decode(ids[:-1] if finished else ids),

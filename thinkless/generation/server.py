@@ -16,10 +16,19 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from thinkless.generation.interface import Completion, Sampling, has_modes, request_seeds, think_share
-from thinkless.modes import END_OF_THINKING, Mode, control_id, mode_of
+from thinkless.generation.protocol import (
+    OptionalFields,
+    finish_reason,
+    message_text,
+    reason_of,
+    refusal,
+    refuse_garbage,
+)
+from thinkless.modes import Mode, control_id, mode_of
 
 EXTENSIONS = {
     "add_special_tokens": False,
+    "min_p": 0.0,
     "repetition_penalty": 1.0,
     "return_token_ids": True,
     "skip_special_tokens": False,
@@ -81,10 +90,11 @@ class ServerGenerator:
         api_key: the environment's ``OPENAI_API_KEY`` if None.
         retries: how often a request is sent again after 408, 409, 429, 5xx, a timeout, a broken
             connection or a body that is no answer; waits double from 0.5 s to 8 s, or are the server's own.
+            A request of which a field of `FALLBACKS` is refused is sent again without it, as all later ones.
         timeout: seconds that one answer may take. A long answer from a busy server takes many minutes.
 
-    Raises RuntimeError, from `generate` and `complete`, when the server has refused a request or has
-    failed `retries` + 1 times.
+    Raises RuntimeError, from `generate` and `complete`, when the server refuses whoever asks (no key, no such
+    model) or has failed `retries` + 1 times; from `generate` also when it refuses one of the prompts.
     """
 
     def __init__(
@@ -104,26 +114,30 @@ class ServerGenerator:
 
         self.base_url, self.model, self.tokenizer = base_url, model, tokenizer
         self.chat, self.extensions, self.in_flight, self.retries = chat, extensions, in_flight, retries
+        self._fields = OptionalFields(base_url)
         self.client = OpenAI(
             base_url=base_url,
             api_key=api_key or os.environ.get("OPENAI_API_KEY") or "none",
             max_retries=retries,
             timeout=Timeout(timeout, connect=10.0),
-            http_client=DefaultHttpxClient(event_hooks={"response": [_refuse_garbage]}),
+            http_client=DefaultHttpxClient(event_hooks={"response": [refuse_garbage]}),
         )
 
     def generate(self, prompts: Sequence[str], **settings: Any) -> list[list[Completion]]:
         """See `Generator.generate`."""
         answers: list[list[Completion]] = [[] for _ in prompts]
         for index, completions in self.complete(prompts, **settings):
+            if reasons := [answer.text for answer in completions if answer.finish_reason == "refused"]:
+                raise RuntimeError(f"{self.base_url} refuses prompt {index}: {reasons[0]}{self._hint}")
             answers[index] = completions
         return answers
 
     def complete(self, prompts: Sequence[str], **settings: Any) -> Iterator[tuple[int, list[Completion]]]:
         """(place of the prompt, its completions) as they arrive: store each, and nothing paid for is lost.
 
-        Takes the arguments of `generate`. After a failure nothing new is asked, what is in flight still
-        arrives, and then the error is raised.
+        Takes the arguments of `generate`. A prompt that is refused, too long for one, has completions with
+        the finish reason "refused". After a failure nothing new is asked, what is in flight still arrives,
+        and then the error is raised.
         """
         sampling = Sampling(**settings)
         if sampling.mode is not None or sampling.mode_bias:
@@ -150,10 +164,19 @@ class ServerGenerator:
                 asked.measure = pool.submit(self._think_probability, prompt) if measures else None
                 pending |= dict.fromkeys(asked.jobs, asked)
             for job in as_completed(pending):
+                if job not in pending:
+                    continue
                 asked = pending.pop(job)  # what has been handed out is not kept
                 if job.cancelled():
                     continue
-                if error := job.exception():
+                error = job.exception()
+                if reason := refusal(error):
+                    for other in set(asked.jobs) & pending.keys():  # would be refused, too
+                        other.cancel()
+                        del pending[other]
+                    refused = Completion((), reason, None, math.nan, "refused", 0)
+                    yield asked.index, [refused] * sampling.n
+                elif error:
                     if not isinstance(error, OpenAIError):
                         raise error
                     failures.append((asked.index, error))
@@ -208,7 +231,7 @@ class ServerGenerator:
         extra = {"extra_body": EXTENSIONS} if self.extensions else {}
         response = self._request(prompt, sampling, max_tokens, seed, **extra, **fields)
         choice = response.choices[0]
-        text = _message_text(choice.message) if self.chat else choice.text
+        text = message_text(choice.message) if self.chat else choice.text or ""
         ids = getattr(choice, "token_ids", None)
         before = getattr(choice, "prompt_token_ids", None)
         return _Reply(
@@ -216,55 +239,25 @@ class ServerGenerator:
             text=text,
             ids=None if ids is None else tuple(ids),
             tokens=response.usage.completion_tokens if response.usage else None,
-            finish_reason=choice.finish_reason,
+            finish_reason=finish_reason(getattr(choice, "finish_reason", None)),
         )
 
     def _request(self, prompt, sampling: Sampling, max_tokens: int, seed: int, **fields: Any) -> Any:
         asked = {"messages": [{"role": "user", "content": prompt}]} if self.chat else {"prompt": prompt}
         endpoint: Any = self.client.chat.completions if self.chat else self.client.completions
-        return endpoint.create(
-            model=self.model,
-            max_tokens=max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=seed,
-            **asked,
-            **fields,
-        )
+        optional = {"max_tokens": max_tokens, "temperature": sampling.temperature}
+        optional |= {"top_p": sampling.top_p, "seed": seed}
+        return self._fields.send(endpoint.create, optional, model=self.model, **asked, **fields)
+
+    @property
+    def _hint(self) -> str:
+        return "; extensions=False leaves out what only vLLM knows" if self.extensions else ""
 
     def _explain(self, index: int, error: Exception) -> str:
-        response = getattr(error, "response", None)
-        reason = (
-            f"HTTP {response.status_code} {response.text}"
-            if response is not None
-            else error.__cause__ or error
-        )
-        reason = " ".join(str(reason).split())[:300]
+        response, reason = getattr(error, "response", None), reason_of(error)
         if response is None or response.status_code in (408, 409, 429) or response.status_code >= 500:
             return (
                 f"{self.base_url} gave no answer to prompt {index} in {self.retries + 1} attempts: {reason}; "
                 "see that the server runs, then run again"
             )
-        hint = "; extensions=False leaves out what only vLLM knows" if self.extensions else ""
-        return f"{self.base_url} refuses prompt {index}: {reason}{hint}"
-
-
-def _message_text(message: Any) -> str:
-    """A chat message as the model wrote it: some servers cut the thinking out and send it apart."""
-    thought = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
-    answer = message.content or ""
-    end = END_OF_THINKING if answer else ""  # no answer: the thinking was cut off
-    return f"{Mode.THINK.value}{thought}{end}{answer}" if thought else answer
-
-
-def _refuse_garbage(response: Any) -> None:
-    """Turn a success without an answer in it into a failed request, which the client sends again."""
-    import httpx2
-
-    if response.is_success:
-        response.read()
-        try:
-            response.json()["choices"][0]["finish_reason"]
-        except (ValueError, LookupError, TypeError):
-            reason = f"HTTP {response.status_code} without an answer in it"
-            raise httpx2.DecodingError(reason, request=response.request) from None
+        return f"{self.base_url} refuses prompt {index}: {reason}{self._hint}"

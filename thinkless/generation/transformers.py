@@ -1,15 +1,22 @@
 """The engine that needs nothing else: `generate` of a Transformers model in this process."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.generation import BaseStreamer
 
-from thinkless.generation.interface import Completion, Sampling, completion_of, has_modes
-from thinkless.modes import Mode, control_id
+from thinkless.generation.interface import TOO_LONG, Completion, Sampling, completion_of, has_modes, has_room
+from thinkless.modes import Mode, control_id, end_ids
 
 
 class TransformersGenerator:
@@ -35,9 +42,12 @@ class TransformersGenerator:
     def generate(self, prompts: Sequence[str], **settings: Any) -> list[list[Completion]]:
         """See `Generator.generate`. Prompts of similar length share a batch."""
         sampling = Sampling(**settings)
-        rows = [row for row in range(len(prompts)) for _ in range(sampling.n)]
+        ids = self.tokenizer(list(prompts), add_special_tokens=False).input_ids if prompts else []
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", math.inf)
+        fit = [has_room(len(prompt), positions) for prompt in ids]
+        rows = [row for row in range(len(prompts)) if fit[row] for _ in range(sampling.n)]
         rows.sort(key=lambda row: len(prompts[row]))  # a batch is as slow as its longest prompt
-        answers: list[list[Completion]] = [[] for _ in prompts]
+        answers = [[] if room else [TOO_LONG] * sampling.n for room in fit]
         with torch.random.fork_rng(), torch.inference_mode():
             torch.manual_seed(sampling.seed)
             for start in range(0, len(rows), self.batch_size):
@@ -73,17 +83,17 @@ class TransformersGenerator:
                 "top_p": sampling.top_p,
             }
         )
-        output = self.model.generate(
-            input_ids=ids,
-            attention_mask=attention,
-            max_new_tokens=sampling.max_tokens,
-            logits_processor=processors,
-            pad_token_id=self.tokenizer.pad_token_id,
-            eos_token_id=self.tokenizer.eos_token_id,
-            repetition_penalty=1.0,  # some models' folders have one
-            streamer=self.streamer,
-            **draw,
-        )
+        with _only_what_is_asked(self.model):
+            output = self.model.generate(
+                input_ids=ids,
+                attention_mask=attention,
+                max_new_tokens=sampling.max_tokens,
+                logits_processor=processors,
+                pad_token_id=self.tokenizer.pad_token_id,
+                eos_token_id=end_ids(self.tokenizer),
+                streamer=self.streamer,
+                **draw,
+            )
         new_ids = output[:, ids.shape[1] :].tolist()  # (B, P + T) -> T new ids a row
         return [completion_of(row, self.tokenizer, p) for row, p in zip(new_ids, probabilities, strict=True)]
 
@@ -92,6 +102,16 @@ class TransformersGenerator:
         logits = self.model(input_ids=ids, attention_mask=attention, logits_to_keep=1).logits[:, -1].float()
         pair = logits[:, [control_id(Mode.THINK, self.tokenizer), control_id(Mode.SHORT, self.tokenizer)]]
         return pair.softmax(dim=1)[:, 0].tolist()
+
+
+@contextmanager
+def _only_what_is_asked(model: PreTrainedModel) -> Iterator[None]:
+    """Without the folder's sampling defaults, by which Transformers fills in what was not said."""
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 class _FirstToken(LogitsProcessor):

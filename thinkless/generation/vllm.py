@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedTokenizerBase
 
 from thinkless.generation.interface import (
+    TOO_LONG,
     Completion,
     Sampling,
     completion_of,
     has_modes,
+    has_room,
     request_seeds,
     think_share,
 )
-from thinkless.modes import Mode, control_id
+from thinkless.modes import Mode, control_id, end_ids
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -61,19 +63,24 @@ class VLLMGenerator:
         sampling = Sampling(**settings)
         if not prompts:
             return []
-        ids = self.tokenizer(list(prompts), add_special_tokens=False).input_ids
+        every = self.tokenizer(list(prompts), add_special_tokens=False).input_ids
+        # one prompt that is too long, and vLLM refuses all
+        fit = [has_room(len(row), self.llm.llm_engine.model_config.max_model_len) for row in every]
+        ids = [row for row, room in zip(every, fit, strict=True) if room]
         probabilities = self._think_probabilities(ids)
         draws = sampling.n if sampling.temperature else 1  # greedy answers are all the same
-        seeds = [seed for row in request_seeds(prompts, draws, sampling.seed) for seed in row]
+        seeds_of = zip(fit, request_seeds(prompts, draws, sampling.seed), strict=True)
+        seeds = [seed for room, row in seeds_of if room for seed in row]
         answers = self._draw([row for row in ids for _ in range(draws)], seeds, sampling)
         completions = [
             completion_of(answer, self.tokenizer, probabilities[number // draws])
             for number, answer in enumerate(answers)
         ]
-        return [
+        drawn = (
             completions[start : start + draws] * (sampling.n // draws)
             for start in range(0, len(completions), draws)
-        ]
+        )
+        return [next(drawn) if room else [TOO_LONG] * sampling.n for room in fit]
 
     def _draw(self, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[list[int]]:
         heads: list[list[int]] = [[] for _ in prompts]
@@ -83,10 +90,11 @@ class VLLMGenerator:
             bias = {control_id(Mode.THINK, self.tokenizer): sampling.mode_bias}
             heads = self._run(prompts, [self._params(sampling, 1, seed, logit_bias=bias) for seed in seeds])
             seeds = [seed ^ 1 for seed in seeds]  # or the second token would meet the first's random numbers
+        ends = set(end_ids(self.tokenizer))
         going = [
             row
             for row, head in enumerate(heads)
-            if len(head) < sampling.max_tokens and head[-1:] != [self.tokenizer.eos_token_id]
+            if len(head) < sampling.max_tokens and not ends.intersection(head[-1:])
         ]
         rests = self._run(
             [prompts[row] + heads[row] for row in going],
@@ -104,7 +112,7 @@ class VLLMGenerator:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             seed=seed,
-            stop_token_ids=[self.tokenizer.eos_token_id],
+            stop_token_ids=end_ids(self.tokenizer),
             detokenize=False,
             **more,
         )

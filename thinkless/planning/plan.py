@@ -13,7 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from thinkless.planning.hardware import BFLOAT16, GB, GPU, GPUS, PlanError, Shape, shape_of
+from thinkless.errors import UserError
+from thinkless.generation.chat_template import TurnsError, turns_of
+from thinkless.models import load_tokenizer
+from thinkless.planning.hardware import BFLOAT16, GB, GPU, GPUS, QWEN2, PlanError, Shape, shape_of
 from thinkless.planning.memory import VLLM_EXTRA, rl_memory, training_memory
 from thinkless.planning.time import LEVELS, stage_seconds
 from thinkless.planning.work import Assumptions, Work, assume, work_of
@@ -51,6 +54,7 @@ def make_plan(
         raise PlanError(f"unknown problem set {name!r}: expected one of {', '.join(PROBLEM_SETS)}")
     assumed, shape = assume(problems, assumptions), shape_of(model.path, model.revision)
     checks = [check_context(profile, shape, assumed.longest_prompt), check_trainers(profile)]
+    checks.append(check_tokenizer(model))
     if profile.rl.engine == "vllm":
         checks.append(check_vllm(profile, shape, GPUS[gpu]))
     work = [work for stage in stages for work in work_of(stage, profile, problems, assumed)]
@@ -70,6 +74,21 @@ def check_context(profile: Profile, shape: Shape, prompt: int) -> str:
                 f"{total}, but {shape.name} was made for {shape.context} (max_position_embeddings)"
             )
     return f"prompt + answer within the model's context: {shape.context:,} tokens"
+
+
+def check_tokenizer(model: PretrainedModel) -> str:
+    """Its chat template, if it has one, marks turns in a way that ours knows."""
+    if model.path in QWEN2:
+        return f"turns of {model.path}: known"
+    try:
+        tokenizer = load_tokenizer(model.path, model.revision)
+        if tokenizer.chat_template is not None:
+            turns_of(tokenizer)
+    except TurnsError as error:
+        raise PlanError(f"model {model.path}: {error}") from None
+    except UserError as error:
+        return f"turns not checked: {error}"
+    return f"turns of {model.path}: known"
 
 
 def check_trainers(profile: Profile) -> str:

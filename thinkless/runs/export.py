@@ -13,8 +13,8 @@ from httpx import HTTPError
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
 from thinkless.errors import StageError
-from thinkless.runs.settings import PretrainedModel
 from thinkless.runs.runner import Runner
+from thinkless.runs.settings import PretrainedModel
 
 CARD = "README.md"
 

@@ -16,7 +16,7 @@ def check_seed(seed: Any):
 
 
 def runs_folder(named: str | Path = "") -> Path:
-    """Where stages keep their results: the folder `named`, else `runs/` of the book around the working directory.
+    """Where stages keep their results: the folder `named`, else `runs/` of the book around the working place.
 
     A chapter in JupyterLab works in `notebooks/`, papermill and the command line often in the book's folder:
     all find the same runs. Outside any book it is `runs/` of the working directory. Raises ProfileError if

@@ -15,11 +15,11 @@ import yaml
 from pydantic import ValidationError
 
 from thinkless.errors import UserError
-
 from thinkless.runs.schema import Section
 from thinkless.runs.settings import Profile
 
 FOLDER = Path(__file__).parents[1] / "profiles"
+
 
 class ProfileError(UserError, ValueError):
     """A profile that does not exist or does not validate."""
@@ -94,7 +94,9 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
         result.clear()
     for key, value in changes.items():
         old = result.get(key)
-        result[key] = _merged(old if isinstance(old, dict) else {}, value) if isinstance(value, dict) else value
+        result[key] = (
+            _merged(old if isinstance(old, dict) else {}, value) if isinstance(value, dict) else value
+        )
     return result
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 
-
 def _sources() -> Path:
     """The folder of the book's sources: the checkout, or where a wheel has put them."""
     beside = Path(__file__).parents[2]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from datasets import Dataset, concatenate_datasets
 from pydantic import Field
 
+from thinkless.errors import StageError
 from thinkless.problems import chain, stories
 from thinkless.problems.chain import VERBOSITY, ChainWorld, Kind
 from thinkless.problems.stories import StoryWorld
-from thinkless.errors import StageError
 from thinkless.runs.schema import For, Section
 
 if TYPE_CHECKING:
@@ -107,7 +107,10 @@ class ChainProblems(MadeProblems):
         shares = [share for given in self.mix for share in (given if isinstance(given, list) else [given])]
         if len(self.mix) != self.levels or min(shares) < 0 or sum(shares) <= 0:
             raise ValueError(f"mix={self.mix}: expected {self.levels} shares, none negative, not all zero")
-        if any(isinstance(given, list) and len(given) != count for given, count in zip(self.mix, kinds, strict=True)):
+        if any(
+            isinstance(given, list) and len(given) != count
+            for given, count in zip(self.mix, kinds, strict=True)
+        ):
             raise ValueError(f"mix={self.mix}: expected as many shares as a level has kinds, {kinds}")
         if (self.held_out_per_level is None) == (self.held_out_questions is None):
             raise ValueError("expected one of held_out_per_level and held_out_questions")

@@ -26,9 +26,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from thinkless.runs.launch import accelerate_launch, this_machine
 from thinkless.errors import StageError
 from thinkless.files import digest, digest_file, digest_files, read_json, write_json
+from thinkless.runs.launch import accelerate_launch, this_machine
 from thinkless.runs.provenance import commit, hardware, usage, versions
 from thinkless.runs.settings import Profile
 

@@ -167,7 +167,7 @@ class RL(Optimizer):
     Needs `beta` = 0."""
     epsilon: float = Field(gt=0, lt=1)
     engine: Literal["transformers", "vllm", "server"] = "transformers"
-    """The engine that samples rollouts. `vllm` lives on the training's own devices and sleeps while they train;
+    """The engine that samples rollouts. `vllm` lives on the training's devices and sleeps while they train;
     `server` is a `vllm serve` on others, see `server`."""
     vllm_memory: Annotated[float, For()] = Field(0.35, gt=0, lt=1)
     """Share of a device's memory for `vllm`."""

@@ -1,4 +1,4 @@
-"""Which questions a run is about: the laptop world, stories, or published sets. A profile's section `problems`.
+"""Which questions a run is about: the laptop world, stories, or published sets: a profile's `problems`.
 
 All kinds answer the same calls, so that no stage asks which kind it has: `teaching` (questions for
 distillation), `training` (for RL, in the order they are asked), `held_out` (for evaluation),

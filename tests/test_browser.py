@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from chromium import CHROMIUM, Chromium, Tab, wait_for
+from live_pages import answers_in_page, answers_in_python, assert_equal, read_index
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = Path(os.environ.get("THINKLESS_BOOK_HTML") or ROOT / "_build" / "html").resolve()
@@ -392,3 +393,22 @@ def test_search_finds_a_word_without_a_network(tab, server):
     wait_for(lambda: tab.run("document.querySelectorAll('#search-results li a').length"), "a search result")
     assert errors(tab) == []
     assert external_requests(tab, server) == []
+
+
+def test_the_live_model_runs_from_the_disk_and_chooses_the_tokens_of_python(tab):
+    """The last checkpoint of the book, on 200 questions, beside the model that its chapters trained."""
+    live = BOOK / "_static" / "live"
+    index = read_index(live)
+    if not index["checkpoints"]:
+        pytest.skip("the book was built without models of the laptop world")
+    world, stage = index["world"], index["checkpoints"][-1]["stage"]
+    tab.open((BOOK / "book" / "live.html").as_uri(), "light", 1280)
+    wait_for(lambda: tab.run("document.querySelector('.live-said').textContent"), "the first answers")
+    assert errors(tab) == []
+    assert external_requests(tab, f"file://{BOOK}") == []
+    trained = BOOK.parents[1] / "runs" / world["profile"] / f"seed{world['seed']}" / stage / "model"
+    if not trained.is_dir():
+        pytest.skip(f"nothing to compare with: no {trained}")
+    tab.run((live / f"{stage}.js").read_text(encoding="utf-8"))  # the page forgot it when it had read it
+    expected = answers_in_python(trained, index, world["questions"])
+    assert_equal(answers_in_page(tab, stage, world["questions"]), expected)

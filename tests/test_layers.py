@@ -27,6 +27,7 @@ KNOWS_NOTHING_OF = {
     "objectives": {"trl", "transformers", "datasets"},
     "losses": {"trl", "transformers", "datasets"},
     "problems.chain": {"torch", "transformers", "trl"},
+    "problems.stories": {"torch", "transformers", "trl"},
     "grading.grade": {"torch", "transformers", "trl"},
     "runs.settings": {"torch", "transformers", "trl"},
     "runs.profiles": {"torch", "transformers", "trl"},

@@ -13,7 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from thinkless.models import build_model, build_tokenizer
-from thinkless.modes import END_OF_THINKING, Mode, add_control_tokens, control_id, mode_of
+from thinkless.modes import END_OF_THINKING, MEANT, Mode, add_control_tokens, control_id, mode_of
 from thinkless.problems import chain
 
 CONTROL = [Mode.THINK.value, END_OF_THINKING, Mode.SHORT.value]
@@ -64,6 +64,23 @@ def test_an_embedding_with_spare_rows_keeps_its_size_and_every_other_row():
     assert torch.equal(weight[:13], old[:13])
     assert torch.equal(weight[16:], old[16:])
     torch.testing.assert_close(weight[13:16], old[:13].mean(0).expand(3, -1))
+
+
+@pytest.mark.parametrize("spare", [0, 3])
+def test_tied_modes_begin_as_likely_as_the_likely_token_and_read_differently(spare):
+    """Whether the table grows or has rows to spare. By copies both would read alike."""
+    tokenizer = build_tokenizer([*"abcdefghijklmnopqrstuvwxyz ,?+", *"0123456789", "W", "F", "S", "T"])
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    model = build_model(build_tokenizer([chr(0x4E00 + i) for i in range(len(tokenizer) - 3 + spare)]), **TINY)
+    assert model.config.tie_word_embeddings
+    asked = tokenizer("What is 17 + 25?", return_tensors="pt", add_special_tokens=False).input_ids
+    base = model(asked).logits[0, -1, : len(tokenizer)]
+    add_control_tokens(tokenizer, model)
+    logits = model(asked).logits[0, -1]
+    modes = [control_id(mode, tokenizer) for mode in Mode]
+    torch.testing.assert_close(logits[modes], base.max().expand(2), rtol=1e-4, atol=1e-4)
+    think, short = model.get_input_embeddings().weight[modes]
+    assert torch.cosine_similarity(think, short, dim=0) < 0.95
 
 
 def test_exactly_enough_rows_is_enough():
@@ -152,22 +169,22 @@ def test_both_modes_are_equally_likely_before_any_training(tmp_path):
 
 
 def test_a_model_that_never_thought_gives_the_modes_its_usual_beginning(tmp_path):
-    """Tied, as Qwen2.5: both modes copy the row of the likeliest ordinary token, `</think>` is the mean."""
+    """Tied, as Qwen2.5: rows from words, where both modes are as likely as the likeliest ordinary token."""
     model, tokenizer = load(make_qwen25_layout(tmp_path))
     weight = model.get_input_embeddings().weight
     old = weight.detach().clone()
     question = [{"role": "user", "content": "What is 17 + 25?"}]
     batch = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
     ids = batch["input_ids"]
-    likely = model(ids).logits[0, -1, : tokenizer.vocab_size].argmax()
+    likely = model(ids).logits[0, -1, : tokenizer.vocab_size].max()
     add_control_tokens(tokenizer, model)
     assert model.get_output_embeddings().weight is weight
     think, end, short = tokenizer.convert_tokens_to_ids(CONTROL)
-    assert torch.equal(weight[think], old[likely])
-    assert torch.equal(weight[short], old[likely])
-    torch.testing.assert_close(weight[end], old[: tokenizer.vocab_size].mean(0))
+    words = tokenizer(MEANT[END_OF_THINKING], add_special_tokens=False).input_ids
+    torch.testing.assert_close(weight[end], old[words].mean(0))
+    assert torch.equal(weight[: tokenizer.vocab_size], old[: tokenizer.vocab_size])
     logits = model(ids).logits[0, -1]
-    assert logits[think] == logits[short] == logits[: tokenizer.vocab_size].max()
+    torch.testing.assert_close(logits[[think, short]], likely.expand(2), rtol=1e-4, atol=1e-4)
 
 
 def test_a_tied_short_is_a_copy_of_a_known_think():

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # grading workers import this module and must start fast
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 END_OF_THINKING = "</think>"
@@ -31,6 +32,13 @@ class Mode(Enum):
 
 
 CONTROL_TOKENS = (Mode.THINK.value, END_OF_THINKING, Mode.SHORT.value)
+
+MEANT = {
+    Mode.THINK.value: "First, think step by step",
+    END_OF_THINKING: " Therefore done",
+    Mode.SHORT.value: "Short answer",
+}
+"""What each control token is to mean, in words that a language model knows. See `fill_rows`."""
 
 
 def control_id(mode: Mode, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -74,9 +82,9 @@ def add_control_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedMode
 
     Raises ValueError if the tokenizer cuts one of them into pieces all the same, wherever it stands.
 
-    The spare rows that come into use are filled, see `fill_rows`; rows that a growing model adds are
-    Transformers' own, near the mean of the others. Save model and tokenizer to disk before training:
-    TRL reloads the reference model from there.
+    Rows that come into use are filled, see `fill_rows`. Only where a model without chat template grows, as
+    the laptop's does, are they Transformers' own, near the mean of the others. Save model
+    and tokenizer to disk before training: TRL reloads the reference model from there.
     """
     from tokenizers import AddedToken
 
@@ -87,9 +95,10 @@ def add_control_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedMode
     _check_whole(tokenizer)
     if model is None:
         return missing
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    grows = len(tokenizer) > model.get_input_embeddings().num_embeddings
+    if grows:
         model.resize_token_embeddings(len(tokenizer))
-    elif missing:
+    if missing and not (grows and tokenizer.chat_template is None):
         fill_rows(model, tokenizer, missing)
     return missing
 
@@ -127,25 +136,40 @@ def fill_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens
     token with which it begins an answer. Both modes are then equally likely from the first update on. With
     any other row `<short>` stays all but impossible for hundreds of updates, and what training takes from
     the likely token leaks into unused ones. The input row is not copied: a `<short>` that reads like
-    `<think>` has to unlearn thinking. Tied embeddings have one row for both uses; there the copy decides.
+    `<think>` has to unlearn thinking.
+
+    Tied embeddings have one row for both uses, and a copy would make the modes read alike. There a row is
+    the mean row of the words in `MEANT`, and a mode's is moved along the hidden state at an answer's first
+    position, to be as likely there as the likely token: chosen and different from the first update on.
     """
     ids, base = tokenizer.convert_tokens_to_ids(list(tokens)), slice(tokenizer.vocab_size)
-    thinks = Mode.THINK.value not in tokens
-    likely = control_id(Mode.THINK, tokenizer) if thinks else _first_token(model, tokenizer)
     inputs, outputs = (e.weight.data for e in (model.get_input_embeddings(), model.get_output_embeddings()))
-    # (V, H) each; where they are tied, the second pair of lines overwrites the first
+    hidden = _before_answer(model, tokenizer)  # (H,)
+    likely = None if Mode.THINK.value in tokens else control_id(Mode.THINK, tokenizer)
+    if likely is None and hidden is not None:
+        likely = int((outputs[base] @ hidden).argmax())
+    # (V, H) each; where they are tied, the second line overwrites the first
     inputs[ids] = inputs[base].mean(dim=0)
     outputs[ids] = outputs[base].mean(dim=0)
-    modes = [control_id(mode, tokenizer) for mode in Mode if mode.value in tokens]
-    if likely is not None:
-        outputs[modes] = outputs[likely].clone()
+    tied = hidden is not None and inputs.data_ptr() == outputs.data_ptr()
+    for token, row in zip(tokens, ids, strict=True) if tied else ():
+        words = tokenizer(MEANT[token], add_special_tokens=False).input_ids
+        inputs[row] = inputs[words].mean(dim=0)
+    for row in [control_id(mode, tokenizer) for mode in Mode if mode.value in tokens and likely is not None]:
+        if tied and hidden is not None:
+            inputs[row] += (inputs[likely] - inputs[row]) @ hidden / (hidden @ hidden) * hidden
+        else:
+            outputs[row] = outputs[likely].clone()
 
 
-def _first_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token with which the model begins an answer; None if it has no chat template to ask it with."""
+def _before_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor | None:
+    """The last hidden state (H,) where an answer begins; None without a chat template to ask with."""
     if tokenizer.chat_template is None:
         return None
     question = [{"role": "user", "content": "What is 17 + 25?"}]
     batch = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt")
-    logits = model(batch["input_ids"].to(model.device)).logits[0, -1].detach()  # (V,)
-    return int(logits[: tokenizer.vocab_size].argmax())
+    return (
+        model(batch["input_ids"].to(model.device), output_hidden_states=True)
+        .hidden_states[-1][0, -1]
+        .detach()
+    )

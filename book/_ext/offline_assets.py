@@ -1,9 +1,9 @@
 """Sphinx extension: the built book needs no network.
 
 It writes one copy of plotly.js and of MathJax into `_static/`, both taken from installed Python
-packages, loads plotly.js on the pages that have a figure and on no other, and drops the scripts of
-sphinx-thebe, which Jupyter Book adds to every page and which come from elsewhere. It also gives the
-entries of the bibliography a role that screen readers still know.
+packages, loads plotly.js on the pages that have a figure and the live model on the page that has one,
+and drops the scripts of sphinx-thebe, which Jupyter Book adds to every page and which come from
+elsewhere. It also gives the entries of the bibliography a role that screen readers still know.
 """
 
 import shutil
@@ -45,13 +45,17 @@ def find_mathjax() -> Path:
 
 
 def choose_scripts(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any):
-    """Per page: no thebe; plotly.js where there is a figure."""
+    """Per page: no thebe; plotly.js where there is a figure, the live model where it has its place."""
     scripts = context.get("script_files")
     if scripts is not None:
         scripts[:] = [script for script in scripts if not _is_thebe(script)]
     if "plotly-graph-div" in (context.get("body") or ""):
         app.add_js_file("plotly.min.js")
         app.add_js_file("plotly_theme.js")
+    if 'class="live-model"' in (context.get("body") or ""):
+        app.add_css_file("live.css")
+        app.add_js_file("live_model.js")
+        app.add_js_file("live.js")
 
 
 def mend_roles(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any):

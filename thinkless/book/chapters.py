@@ -234,8 +234,11 @@ def run(root: Path, options: Mapping[str, Any], only: str | None = None, *, time
         print(f"\r{title} {seconds:6.0f} s ", flush=True)
 
 
-def check(root: Path):
-    """Raise BookError unless every chapter is executed, up to date, and made like the others."""
+def check(root: Path) -> list[dict[str, Any]]:
+    """The parameters that the chapters were run with.
+
+    Raises BookError unless every chapter is executed, up to date, and made like the others.
+    """
     stamps = {}
     for notebook in chapters(root):
         recorded = _recorded_stamp(executed(notebook))
@@ -251,11 +254,12 @@ def check(root: Path):
                 f"{notebook.stem} was run with {other} but {first.stem} with {parameters}: "
                 "run all chapters alike"
             )
+    return list(stamps.values())
 
 
 def build(root: Path) -> Path:
-    """Build the book from chapters that pass `check`; returns the page to open."""
-    check(root)
+    """Build the book from chapters that pass `check`, with the models they made; returns the page to open."""
+    parameters = check(root)
     program = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", program, "build", str(root), "--all", "-W", "-n", "--keep-going"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
@@ -266,4 +270,10 @@ def build(root: Path) -> Path:
         log.write_text(result.stdout + result.stderr, encoding="utf-8")
         warnings = [line for line in result.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
         raise BookError(f"Jupyter Book failed: {(warnings or ['see the log'])[0]} (whole log: {log})")
+    from thinkless.book.live import (  # they load torch, which running chapters does not need
+        laptop_runner,
+        publish,
+    )
+
+    publish(laptop_runner(root, parameters), page.parent / "_static" / "live")
     return page

@@ -184,17 +184,19 @@ class Recorded:
                 raise ValueError(f"there is no recorded answer to {prompt!r}: ask the questions as they are")
             record = self._record(self._found[prompt], {})
             assert isinstance(record, Record)
-            yield place, [self._completion(record.response, max_tokens)] * n
+            yield place, [as_completion(record.response, Mode.THINK, self.tokenizer, max_tokens)] * n
 
-    def _completion(self, response: str, max_tokens: int) -> Completion:
-        encoded = self.tokenizer(
-            response, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        ids, finish_reason = [*encoded.input_ids, self.tokenizer.eos_token_id], "stop"
-        if len(ids) > max_tokens:
-            ids, finish_reason = ids[:max_tokens], "length"
-            response = response[: encoded.offset_mapping[max_tokens - 1][1]]
-        return Completion(tuple(ids), response, Mode.THINK, math.nan, finish_reason)
+
+def as_completion(
+    response: str, mode: Mode, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> Completion:
+    """A text that was written elsewhere as a completion: counted, and cut, in tokens of `tokenizer`."""
+    encoded = tokenizer(response, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, finish_reason = [*encoded.input_ids, tokenizer.eos_token_id], "stop"
+    if len(ids) > max_tokens:
+        ids, finish_reason = ids[:max_tokens], "length"
+        response = response[: encoded.offset_mapping[max_tokens - 1][1]]
+    return Completion(tuple(ids), response, mode, math.nan, finish_reason)
 
 
 def _read(

@@ -1,27 +1,29 @@
-"""The teachers that a profile names, ready to answer: the base model, a published one, a server, or data.
+"""The teachers that a profile names, ready to answer: the base model, the world's solver, a published
+model, a server, or data.
 
 All of them are a `pairs.Teacher`, so that distillation does not know which it has.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from thinkless.distillation.open_data import Recorded
+from thinkless.distillation.open_data import Recorded, as_completion
 from thinkless.distillation.pairs import Teacher
-from thinkless.generation import ServerGenerator, TransformersGenerator
+from thinkless.generation import Completion, ServerGenerator, TransformersGenerator
 from thinkless.generation.load import open_generator
 from thinkless.grading import is_correct
 from thinkless.models import load, load_tokenizer
 from thinkless.modes import Mode
-from thinkless.problems import chain, in_words
-from thinkless.runs.settings import CueTeacher, DataTeacher, ModelTeacher, ServerTeacher
+from thinkless.problems import chain, in_words, stories
+from thinkless.runs.settings import CueTeacher, DataTeacher, ModelTeacher, ServerTeacher, SolverTeacher
 
-AnyTeacher = CueTeacher | ModelTeacher | ServerTeacher | DataTeacher
+AnyTeacher = CueTeacher | SolverTeacher | ModelTeacher | ServerTeacher | DataTeacher
 
 
 def cue_teachers(base: TransformersGenerator) -> list[Teacher]:
@@ -41,6 +43,21 @@ def accuracy_by_cue(base: TransformersGenerator, questions: Dataset, max_tokens:
     return table.pivot_table(index="level", columns="style", values="accuracy")
 
 
+class Solver:
+    """The answers that the solver of stories writes in one mode, as a generator."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, mode: Mode):
+        self.tokenizer = tokenizer
+        self.mode = mode
+
+    def generate(
+        self, prompts: Sequence[str], *, max_tokens: int, n: int = 1, **_: Any
+    ) -> list[list[Completion]]:
+        """See `Generator.generate`: only `max_tokens` and `n` matter, for a question has one answer."""
+        written = [stories.write_answer(prompt, self.mode.label) for prompt in prompts]
+        return [[as_completion(text, self.mode, self.tokenizer, max_tokens)] * n for text in written]
+
+
 @contextmanager
 def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teacher]:
     """The teacher that `settings` describe; `base` is the student's model folder.
@@ -52,6 +69,8 @@ def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teach
             yield Teacher(
                 TransformersGenerator(*load(base)), mode, _cue(mode), name=f"base model, cue {mode.label}"
             )
+        case SolverTeacher():
+            yield Teacher(Solver(load_tokenizer(base), mode), mode, name="solver of stories")
         case DataTeacher():
             recorded = Recorded(settings.path, load_tokenizer(base), revision=settings.revision)
             yield Teacher(recorded, mode, name=settings.path)

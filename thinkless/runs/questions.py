@@ -1,6 +1,6 @@
-"""Which questions a run is about: the laptop world, or published sets. The section `problems` of a profile.
+"""Which questions a run is about: the laptop world, stories, or published sets: a profile's `problems`.
 
-Both kinds answer the same calls, so that no stage asks which kind it has: `teaching` (questions for
+All kinds answer the same calls, so that no stage asks which kind it has: `teaching` (questions for
 distillation), `training` (for RL, in the order they are asked), `held_out` (for evaluation),
 `longest_answer`, and two that count, `source_counts` and `contamination`. The questions themselves come from
 the folder `problems/`.
@@ -13,8 +13,9 @@ from datasets import Dataset, concatenate_datasets
 from pydantic import Field
 
 from thinkless.errors import StageError
-from thinkless.problems import chain
+from thinkless.problems import chain, stories
 from thinkless.problems.chain import VERBOSITY, ChainWorld, Kind
+from thinkless.problems.stories import StoryWorld
 from thinkless.runs.schema import For, Section
 
 if TYPE_CHECKING:
@@ -25,7 +26,19 @@ SLACK = 8
 """Tokens that a completion may run past the longest right answer before it is cut off."""
 
 
-class ChainProblems(Section):
+class MadeProblems(Section):
+    """What holds for every world whose questions are made here."""
+
+    def source_counts(self) -> dict[str, dict[str, int]]:
+        """Nothing is read, so there is nothing to count."""
+        return {}
+
+    def contamination(self) -> dict[str, int]:
+        """No question of the evaluation can be trained on, except the laptop's of level 1, which all are."""
+        return {}
+
+
+class ChainProblems(MadeProblems):
     """The laptop world: which questions are asked, and how the textbook answers them."""
 
     kind: Literal["chain"]
@@ -74,10 +87,6 @@ class ChainProblems(Section):
         """`count` questions for the teachers, levels in equal shares."""
         return chain.draw_problems(self.world(), count, seed=seed)
 
-    def source_counts(self) -> dict[str, dict[str, int]]:
-        """Nothing is read, so there is nothing to count."""
-        return {}
-
     def training(self, count: int, seed: int) -> Dataset:
         """`count` questions for RL, levels in the shares of `mix`."""
         return chain.draw_problems(self.world(), count, mix=self.shares(), seed=seed)
@@ -90,10 +99,6 @@ class ChainProblems(Section):
                 self.world(), self.held_out_questions, mix=self.shares(), seed=seed
             )
         return chain.held_out_problems(self.world(), self.held_out_per_level * self.levels, seed=seed)
-
-    def contamination(self) -> dict[str, int]:
-        """Above level 1 no question of the evaluation can be trained on, so there is nothing to count."""
-        return {}
 
     def model_post_init(self, _):
         if self.verbosity not in VERBOSITY:
@@ -109,6 +114,43 @@ class ChainProblems(Section):
             raise ValueError(f"mix={self.mix}: expected as many shares as a level has kinds, {kinds}")
         if (self.held_out_per_level is None) == (self.held_out_questions is None):
             raise ValueError("expected one of held_out_per_level and held_out_questions")
+
+
+class StoryProblems(MadeProblems):
+    """Word problems, see `problems.stories`."""
+
+    kind: Literal["stories"]
+    levels: Annotated[int, EVERYWHERE] = Field(ge=1, le=10)
+    distractors: Annotated[bool, EVERYWHERE] = True
+    """Whether a story is about two people, so that neither its length nor its words tell its level."""
+    mix: Annotated[list[float], For("rl")]
+    """Share of each level in the questions of RL."""
+    held_out_per_level: Annotated[int, For("eval")] = Field(ge=1)
+    """Held-out questions of each level in the evaluation."""
+
+    def world(self) -> StoryWorld:
+        """The dials as the world takes them."""
+        return StoryWorld(self.levels, self.distractors)
+
+    def longest_answer(self) -> int | None:
+        """How many tokens a story's answer has is the tokenizer's affair."""
+        return None
+
+    def teaching(self, count: int, seed: int) -> Dataset:
+        """`count` questions for the teachers, levels in equal shares."""
+        return stories.draw_problems(self.world(), count, seed=seed)
+
+    def training(self, count: int, seed: int) -> Dataset:
+        """`count` questions for RL, levels in the shares of `mix`."""
+        return stories.draw_problems(self.world(), count, mix=self.mix, seed=seed)
+
+    def held_out(self, seed: int) -> Dataset:
+        """The questions of the evaluation, never among the others."""
+        return stories.held_out_problems(self.world(), self.held_out_per_level, seed=seed)
+
+    def model_post_init(self, _):
+        if len(self.mix) != self.levels or min(self.mix) < 0 or sum(self.mix) <= 0:
+            raise ValueError(f"mix={self.mix}: expected {self.levels} shares, none negative, not all zero")
 
 
 class MathProblems(Section):

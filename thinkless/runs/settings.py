@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from thinkless.objectives import OBJECTIVES
-from thinkless.runs.questions import ChainProblems, MathProblems
+from thinkless.runs.questions import ChainProblems, MathProblems, StoryProblems
 from thinkless.runs.schema import For, Section
 
 
@@ -67,6 +67,12 @@ class CueTeacher(Section):
     kind: Literal["cue"]
 
 
+class SolverTeacher(Section):
+    """The world's own solver, which writes the answers of stories."""
+
+    kind: Literal["solver"]
+
+
 class ModelTeacher(Section):
     """A published model that is run here."""
 
@@ -98,7 +104,9 @@ class DataTeacher(Section):
     revision: str | None = None
 
 
-Teacher = Annotated[CueTeacher | ModelTeacher | ServerTeacher | DataTeacher, Field(discriminator="kind")]
+Teacher = Annotated[
+    CueTeacher | SolverTeacher | ModelTeacher | ServerTeacher | DataTeacher, Field(discriminator="kind")
+]
 
 
 class Distill(Section):
@@ -228,7 +236,9 @@ class Profile(Section):
     name: str
     description: str
     problems: Annotated[
-        ChainProblems | MathProblems, Field(discriminator="kind"), For("base", "distill", "rl")
+        ChainProblems | StoryProblems | MathProblems,
+        Field(discriminator="kind"),
+        For("base", "distill", "rl"),
     ]
     model: Annotated[ScratchModel | PretrainedModel, Field(discriminator="kind"), For("base", "fetch")]
     base: Annotated[Base | None, For("base")] = None
@@ -280,14 +290,15 @@ def _check_kinds(profile: Profile):
     if scratch != (profile.base is not None):
         raise ValueError("section base: needed for model.kind='scratch', and for no other")
     # recorded answers bring their own questions, which the short teacher is then asked
+    solver = ("solver",) if profile.problems.kind == "stories" else ()
     for name, published in (("think", ("model", "server", "data")), ("short", ("model", "server"))):
         kind = getattr(profile.distill, name).kind
-        if kind not in (("cue",) if scratch else published):
+        if kind not in (expected := ("cue",) if scratch else (*solver, *published)):
             raise ValueError(
-                f"distill.{name}.kind={kind!r}: expected "
-                + ("'cue', the base model itself" if scratch else " or ".join(map(repr, published)))
+                f"distill.{name}.kind={kind!r}: expected {' or '.join(map(repr, expected))}"
+                + (", the base model itself" if scratch else "")
             )
     if not scratch:
         for section in ("distill", "rl", "evaluation"):
             if getattr(profile, section).max_tokens is None:
-                raise ValueError(f"{section}.max_tokens: needed for problems.kind='math'")
+                raise ValueError(f"{section}.max_tokens: needed for problems.kind={profile.problems.kind!r}")

@@ -35,7 +35,7 @@ def test_stages_come_in_the_order_of_the_method():
     [
         ({"rl.alpha": 0.5}, {"rl-grpo-0", "rl-degrpo-0"}),
         ({"rl.gamma": 0.4}, {"rl-grpo-0", "rl-degrpo-0", "eval-sft", "eval-rl-degrpo-0"}),
-        ({"problems.mix": [0.9, 0.1]}, {"rl-grpo-0", "rl-degrpo-0"}),
+        ({"problems.mix": [0.8, 0.1, 0.1]}, {"rl-grpo-0", "rl-degrpo-0"}),
         ({"sft.learning_rate": 0.1}, {"sft"}),
         ({"base.rows": 64}, {"base"}),
         ({"problems.held_out_per_level": 9}, {"eval-sft", "eval-rl-degrpo-0"}),

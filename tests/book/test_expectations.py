@@ -29,7 +29,6 @@ from thinkless.book.expectations import (
     pair_statistics,
     read_expectations,
     spread,
-    table_of,
     training_statistics,
     warm_up_statistics,
 )
@@ -38,8 +37,6 @@ from thinkless.evaluation import Report
 from thinkless.runs.profiles import available_profiles
 
 COUNTS = {"level": 100, "all": 500, "pairs": 1000}
-DIFFERENCES = {"short_drop", "think_gain", "degrpo_lead", "accuracy_gap", "router_lift"}
-"""Statistics between -1 and 1; the others lie between 0 and 1, regret between 0 and 2."""
 
 
 def pipelines(**values):
@@ -121,7 +118,7 @@ def test_what_is_not_known_is_never_missed(tmp_path):
 def test_one_pipeline_has_no_spread(tmp_path):
     write(tmp_path, pipelines(regret=[0.1]))
     assert known_bounds("made up", tmp_path) == {}
-    write(tmp_path, pipelines(regret=[0.1, 0.1]))
+    write(tmp_path, pipelines(regret=[0.1] * 10))
     assert known_bounds("made up", tmp_path).keys() == {"regret"}
     assert known_bounds("another", tmp_path) == {}
 
@@ -135,35 +132,31 @@ def test_damaged_records_are_one_line(tmp_path, text):
 
 def test_written_bounds_are_of_profiles_and_can_be_missed():
     written = yaml.safe_load((ARITHMETIC.parents[1] / "thinkless" / "book" / "expectations.yaml").read_text())
-    assert set(written) <= set(available_profiles()) - {"laptop"}
+    assert set(written) <= set(available_profiles()) - {"lengths"}
     for profile, rows in written.items():
-        assert can_be_missed({name: row["bound"] for name, row in rows.items()}), profile
+        assert all(STATISTICS[name].can_miss(row["bound"]) for name, row in rows.items()), profile
         assert all(row["source"] for row in rows.values())
 
 
-def can_be_missed(bounds):
-    """Whether each lies inside what the statistic can be, so that some value is on its wrong side."""
-    for name, value in bounds.items():
-        low, high = (-1, 1) if name in DIFFERENCES else (0, 2 if name == "regret" else 1)
-        if not (value > low if STATISTICS[name].side == "at least" else value < high):
-            return False
-    return True
+def test_a_bound_that_cannot_be_missed_is_no_bound(tmp_path):
+    for name, value, said in [
+        ("regret", 1.9, True),
+        ("regret", 2.0, False),
+        ("think_accuracy", 0.01, True),
+        ("think_accuracy", 0.0, False),
+        ("short_drop", -0.9, True),
+        ("short_drop", -1.0, False),
+    ]:
+        assert STATISTICS[name].can_miss(value) is said, (name, value)
+    write(tmp_path, pipelines(regret=[0.1] * 10, think_accuracy=[0.1, 0.9] * 5))
+    assert known_bounds("made up", tmp_path).keys() == {"regret"}
 
 
-def test_a_bound_that_cannot_be_missed_is_found():
-    assert can_be_missed({"regret": 1.9, "think_accuracy": 0.01, "short_drop": -0.9})
-    assert not can_be_missed({"regret": 2.0})
-    assert not can_be_missed({"think_accuracy": 0.0})
-    assert not can_be_missed({"short_drop": -1.0})
-
-
-def test_the_laptops_records_hold_every_statistic_and_bounds_that_can_be_missed():
+def test_the_records_hold_every_statistic_and_bounds_that_can_be_missed():
     rows = read_expectations()
     assert len(rows) >= 4
-    assert all(set(row["values"]) == set(STATISTICS) for row in rows)
-    bounds = table_of(rows)["bound"]
-    assert can_be_missed(bounds.to_dict()), bounds
-    assert known_bounds("laptop").keys() == set(STATISTICS)
+    assert all(row["profile"] == "lengths" and set(row["values"]) == set(STATISTICS) for row in rows)
+    assert known_bounds("lengths").keys() == set(STATISTICS)
     assert miss_chance(rows)[0] <= 1 / 200
 
 

@@ -136,7 +136,7 @@ def test_the_table_of_questions_and_the_records_are_of_the_same_runs():
 def test_the_pull_is_that_of_the_token_advantages(objective, scale):
     """The weights that the trainer really puts on control tokens, on one answer of every kind."""
     changed = {"rl.alpha": 0.3, "rl.scale_rewards": scale, "problems.mix": [0.6, 0.4, 0, 0, 0]}
-    profile = load_profile("laptop", changed)
+    profile = load_profile("lengths", changed)
     warm = {
         "think_rate_by_level": {str(n): 0.4 for n in range(1, 6)},
         "accuracy_think_by_level": {str(n): 1.0 for n in range(1, 6)},
@@ -169,11 +169,11 @@ def test_the_pull_is_that_of_the_token_advantages(objective, scale):
 @pytest.mark.parametrize("objective", ["grpo", "degrpo"])
 def test_without_pull_there_is_none(objective):
     (record,) = (r for r in read_records() if (r["variant"], r["stage"]) == ("restated", "sft"))
-    profile = load_profile("laptop", record["overrides"])
+    profile = load_profile("lengths", record["overrides"])
     gamma = gamma_without_pull(record["metrics"], profile, objective)
     pulls = [
         predicted_pull(
-            record["metrics"], load_profile("laptop", {**record["overrides"], "rl.gamma": g}), objective
+            record["metrics"], load_profile("lengths", {**record["overrides"], "rl.gamma": g}), objective
         )
         for g in (gamma - 0.1, gamma, gamma + 0.1)
     ]

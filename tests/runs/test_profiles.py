@@ -58,9 +58,9 @@ def test_a_profile_cannot_be_changed_after_loading():
 
 
 def test_dotted_and_nested_overrides_agree():
-    dotted = load_profile("smoke", {"rl.alpha": 0.25, "rl.steps": 7, "problems.levels": 2})
-    nested = load_profile("smoke", {"rl": {"alpha": 0.25, "steps": 7}, "problems": {"levels": 2}})
-    mixed = load_profile("smoke", {"rl": {"alpha": 0.25}, "rl.steps": 7, "problems": {"levels": 2}})
+    dotted = load_profile("smoke", {"rl.alpha": 0.25, "rl.steps": 7, "problems.redundancy": 1})
+    nested = load_profile("smoke", {"rl": {"alpha": 0.25, "steps": 7}, "problems": {"redundancy": 1}})
+    mixed = load_profile("smoke", {"rl": {"alpha": 0.25}, "rl.steps": 7, "problems": {"redundancy": 1}})
     assert dotted == nested == mixed
     assert (dotted.rl.alpha, dotted.rl.steps) == (0.25, 7)
 
@@ -80,10 +80,10 @@ def test_a_whole_number_is_a_fine_real_number_and_not_the_reverse():
 def test_a_power_of_ten_is_a_number_however_it_is_written(text, tmp_path):
     """To YAML 1.1, which PyYAML and papermill's -y read, most of these are text."""
     mine = write(tmp_path / "mine.yaml", f"extends: smoke\nrl: {{learning_rate: {text}}}\n")
-    overrides = yaml.safe_load(f"{{rl.learning_rate: {text}, problems.mix: [1, {text}]}}")
+    overrides = yaml.safe_load(f"{{rl.learning_rate: {text}, problems.mix: [1, 1, {text}]}}")
     assert load_profile(mine).rl.learning_rate == 0.001
     assert load_profile("smoke", overrides).rl.learning_rate == 0.001
-    assert load_profile("smoke", overrides).problems.mix == [1, 0.001]
+    assert load_profile("smoke", overrides).problems.mix == [1, 1, 0.001]
 
 
 def test_text_that_looks_like_a_number_stays_text(tmp_path):
@@ -152,10 +152,10 @@ def test_an_unknown_section(overrides, expected):
         ({"rl.micro_batch": 3}, "micro_batch=3 does not divide the completions of a step"),
         ({"sft.batch_size": 7}, "sft.batch_size: Input should be a multiple of 2, got 7"),
         ({"problems.verbosity": "short"}, "expected one of bare, restated, long"),
-        ({"problems.mix": [1.0]}, "expected 2 shares, none negative, not all zero"),
-        ({"problems.mix": [0.0, 0.0]}, "expected 2 shares, none negative, not all zero"),
-        ({"problems.noise_short": [0.1]}, "noise_short has 1 entries: expected one for each of 2 levels"),
-        ({"problems.noise_think": [0.1, 2.0]}, "every entry must lie between 0 and 1"),
+        ({"problems.mix": [1.0]}, "expected 3 shares, none negative, not all zero"),
+        ({"problems.mix": [0.0, 0.0, 0.0]}, "expected 3 shares, none negative, not all zero"),
+        ({"problems.noise_short": [0.1]}, "noise_short has 1 entries: expected one for each of 3 levels"),
+        ({"problems.noise_think": [0.1, 2.0, 0.1]}, "every entry must lie between 0 and 1"),
         ({"problems.held_out_per_level": 301}, "problems.held_out_per_level: Input should be less than"),
     ],
 )

@@ -1,7 +1,7 @@
 """What a finished run should look like, and how far it may stray.
 
 A chapter ends its sections with figures that have a spread, such as what RL costs in accuracy. Each is
-compared with an *expectation*: a bound, and where it comes from. For `laptop` that is the spread of whole
+compared with an *expectation*: a bound, and where it comes from. For `lengths` that is the spread of whole
 pipelines under other arithmetics and seeds (`arithmetic.yaml`, records in `results/arithmetic/`); for
 profiles that nobody here has run, `expectations.yaml` names the source. A missed expectation is shown on
 the page and at the end of ``make book``, and stops nothing unless ``--strict`` is said. What must hold on
@@ -44,26 +44,39 @@ class Statistic(NamedTuple):
     answers: Literal["level", "all", "pairs", None] = None
     """What it is a share of: a level's held-out questions, all of them, or the pairs. A spread of zero over
     a few runs proves nothing about runs to come, so one answer is added to it."""
+    between: tuple[float, float] = (0.0, 1.0)
+    """What it can be."""
 
+    def can_miss(self, bound: float) -> bool:
+        """Whether some value lies on the wrong side of `bound`; one that none could miss says nothing."""
+        low, high = self.between
+        return bound > low if self.side == "at least" else bound < high
+
+
+DIFFERENCE = (-1.0, 1.0)
 
 STATISTICS = {
     "base_think_accuracy": Statistic("worked answers right, weakest level", "at least", "level"),
     "base_short_level_1": Statistic("short answers right at level 1", "at least", "level"),
-    "short_drop": Statistic("fall of short accuracy, first level to last", "at least", "level"),
+    "short_drop": Statistic("fall of short accuracy, first level to last", "at least", "level", DIFFERENCE),
     "distill_dropped": Statistic("pairs dropped, share", "at most", "pairs"),
-    "think_gain": Statistic("lead of the long teacher in accuracy", "at least", "pairs"),
+    "think_gain": Statistic("lead of the long teacher in accuracy", "at least", "pairs", DIFFERENCE),
     "mode_balance": Statistic("think rate, distance from one half", "at most", "all"),
     "mode_spread": Statistic("mean P(think), range over the levels", "at most"),
     "think_accuracy": Statistic("forced think right, weakest level", "at least", "level"),
     "short_level_1": Statistic("forced short right at level 1", "at least", "level"),
     "rl_think_rate_level_1": Statistic("think rate at level 1, last ten steps", "at most"),
     "rl_think_rate_hard": Statistic("least think rate above level 1, last ten steps", "at least"),
-    "degrpo_lead": Statistic("lead of DeGRPO in reward, last ten steps", "at least"),
+    "degrpo_lead": Statistic("lead of DeGRPO in reward, last ten steps", "at least", between=DIFFERENCE),
     "think_rate_level_1": Statistic("think rate at level 1, mean of the runs", "at most", "level"),
     "think_rate_hard": Statistic("least think rate where the rule says think", "at least", "level"),
-    "regret": Statistic("regret to the oracle by level, mean of the runs", "at most", "all"),
-    "accuracy_gap": Statistic("accuracy below always thinking, mean of the runs", "at most", "all"),
-    "router_lift": Statistic("accuracy above a random router of the same cost", "at least", "all"),
+    "regret": Statistic("regret to the oracle by level, mean of the runs", "at most", "all", (0.0, 2.0)),
+    "accuracy_gap": Statistic(
+        "accuracy below always thinking, mean of the runs", "at most", "all", DIFFERENCE
+    ),
+    "router_lift": Statistic(
+        "accuracy above a random router of the same cost", "at least", "all", DIFFERENCE
+    ),
 }
 
 
@@ -107,11 +120,15 @@ def compare(profile: str, values: Mapping[str, float], results: Path = ARITHMETI
 
 
 def known_bounds(profile: str, results: Path = ARITHMETIC) -> dict[str, tuple[float, str]]:
-    """Bound and source of every statistic that is known of a profile, by name."""
+    """Bound and source of every statistic that is known of a profile, by name.
+
+    Few pipelines leave wide bounds. One that no value could miss is left out.
+    """
     rows = [row for row in read_expectations(results) if row["profile"] == profile]
     if len(rows) > 1:
         source = f"{len(rows)} whole pipelines under other arithmetics and seeds"
-        return {name: (value, source) for name, value in table_of(rows)["bound"].items()}
+        bounds = table_of(rows)["bound"]
+        return {name: (value, source) for name, value in bounds.items() if STATISTICS[name].can_miss(value)}
     written = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     return {name: (row["bound"], row["source"]) for name, row in written.get(profile, {}).items()}
 
@@ -229,9 +246,9 @@ def training_statistics(
     return values
 
 
-def think_is_better(report: Report) -> pd.Series:
-    """Per level: whether the decision rule says think, by the accuracies of the forced modes."""
-    table = report.by_level()
+def think_is_better(report: Report, of: str = "level") -> pd.Series:
+    """Per level, or kind: whether the decision rule says think, by the accuracies of the forced modes."""
+    table = report.by(of)
     return table["correct (short)"] < (1 - report.gamma / 2) * table["correct (think)"]
 
 

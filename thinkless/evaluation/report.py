@@ -90,20 +90,19 @@ class Report:
         return table
 
     def modes_on(self, questions: Dataset) -> pd.DataFrame:
-        """Gather by level what the closed form of the mode gradient needs to know about RL on `questions`.
+        """Gather by kind, or by level, what the closed form of the mode gradient needs to know about RL.
 
-        Columns (`share`, "all"): the level's share of `questions`; (`correct`, mode) and (`tokens`, mode)
+        Columns (`share`, "all"): the share of `questions`; (`correct`, mode) and (`tokens`, mode)
         of each forced mode here. Questions without levels count as one, on all answers together.
         """
-        shares = pd.Series(questions["level"]).value_counts(normalize=True).sort_index()
+        of = "kind" if "kind" in questions.column_names and "kind" in self.answers else "level"
+        shares = pd.Series(questions[of]).value_counts(normalize=True).sort_index()
         # published sets have no levels: all their questions count as one
-        levels = self.answers["level"] if len(shares) > 1 else self.answers["level"] * 0 + shares.index[0]
+        parts = self.answers[of] if len(shares) > 1 else self.answers["level"] * 0 + shares.index[0]
         forced = self.answers[self.answers["setting"] != "free"]
-        table = forced.pivot_table(
-            index=levels[forced.index], columns="setting", values=["correct", "tokens"]
-        )
+        table = forced.pivot_table(index=parts[forced.index], columns="setting", values=["correct", "tokens"])
         table.insert(0, ("share", "all"), shares)
-        return table.dropna().rename_axis("level")
+        return table.dropna().rename_axis(of)
 
     def routers(self) -> pd.DataFrame:
         """Think rate, accuracy, tokens and reward of the model and of routers made from its answers.

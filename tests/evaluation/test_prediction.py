@@ -116,7 +116,7 @@ def test_measured_kinds_have_the_shares_of_the_profile():
 
 @pytest.mark.parametrize("right", [(1.0, 0.63, 0.47, 0.27), (0.99, 0.29, 0.28, 0.21)])
 def test_the_profile_has_the_margins_that_its_world_was_chosen_for(right):
-    """Before any RL: the world's own lengths, short answers as right as the two warm-up models farthest apart."""
+    """Before any RL: the world's own lengths, short answers as right as in two warm-up models."""
     world = PROFILE.problems.world()
     table = pd.DataFrame(
         {

@@ -198,6 +198,8 @@ def save(
     """
     for how in ("local_files_only", "is_local"):  # how it was loaded once is no property of a tokenizer
         tokenizer.init_kwargs.pop(how, None)
+    if tokenizer.is_fast:  # nor is how it was last asked to pad
+        tokenizer.backend_tokenizer.no_padding()
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial, state_dict=weights)

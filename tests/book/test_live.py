@@ -73,7 +73,8 @@ def runner(tmp_path_factory, tokenizer):
             ("model",),
         )
 
-    profile = load_profile("smoke", SMALLEST)
+    plain_chains = {"levels": 2, "distractors": False, "mix": [0.5, 0.5], "held_out_per_level": 4}
+    profile = load_profile("smoke", {**SMALLEST, "problems": plain_chains})
     runner = Runner({name: stage(name) for name in made}, profile, 5, tmp_path_factory.mktemp("runs"))
     for name in MADE:
         runner.run(name)
@@ -185,7 +186,7 @@ def test_the_index_names_the_finished_models_and_the_world(folder, tokenizer):
 
 
 def test_questions_of_a_world_with_a_start_token_have_it(tmp_path):
-    profile = load_profile("smoke", {"problems": {"distractors": True}})
+    profile = load_profile("smoke")
     stages = {name: Stage(name, lambda profile: {}, lambda run: {}) for name in STAGES}
     assert publish(Runner(stages, profile, 0, tmp_path), tmp_path / "live") == []
     world = read_index(tmp_path / "live")["world"]

@@ -161,7 +161,7 @@ def test_figures_of_whole_pipelines_are_recorded(grid):
     assert [row["variant"] for row in rows] == ["as-it-is-x2", "as-it-is", "alpha-2"]
     assert ["degrpo_lead" in row["values"] for row in rows] == [False, True, False]
     assert all({"settings", "commit", "command"} <= row.keys() for row in rows)
-    assert rows[0]["counts"] == {"level": 8, "all": 16, "pairs": 192}
+    assert rows[0]["counts"] == {"level": 8, "all": 24, "pairs": 192}
     assert all(0 <= row["values"]["think_accuracy"] <= 1 for row in rows)
     assert rows[2]["command"].startswith("thinkless sweep --plan plan.yaml --only")
 

@@ -111,18 +111,23 @@ class Tab:
         (result,) = self.send_all(method, [parameters])
         return result
 
-    def send_all(self, method: str, calls: Iterable[dict]) -> list[dict]:
-        """Send a command once for each set of parameters, without waiting in between."""
+    def send_all(self, method: str, calls: Iterable[dict], unless: str | None = None) -> list[dict]:
+        """Send a command once for each set of parameters, without waiting in between.
+
+        The result of a call whose error says `unless` is empty.
+        """
         numbers = []
         for parameters in calls:
             numbers.append(next(self.numbers))
             self.socket.send(json.dumps({"id": numbers[-1], "method": method, "params": parameters}))
-        return [self._result(method, number) for number in numbers]
+        return [self._result(method, number, unless) for number in numbers]
 
-    def _result(self, method: str, number: int) -> dict:
+    def _result(self, method: str, number: int, unless: str | None) -> dict:
         while (message := json.loads(self.socket.recv())).get("id") != number:
             self.events.append(message)
         if "error" in message:
+            if unless and unless in message["error"]["message"]:
+                return {}
             raise RuntimeError(f"{method}: {message['error']['message']}")
         return message["result"]
 
@@ -139,9 +144,12 @@ class Tab:
         self.send("CSS.enable")
         root = self.send("DOM.getDocument", depth=-1)["root"]
         texts = {node["nodeId"]: text for node in nodes(root) if (text := own_text(node))}
-        answers = self.send_all("CSS.getPlatformFontsForNode", ({"nodeId": number} for number in texts))
+        asked = ({"nodeId": number} for number in texts)
+        gone = "Could not find node"  # a live page has replaced it meanwhile
+        answers = self.send_all("CSS.getPlatformFontsForNode", asked, unless=gone)
         for text, answer in zip(texts.values(), answers, strict=True):
-            yield text, answer["fonts"]
+            if answer:
+                yield text, answer["fonts"]
 
     def named(self, *methods: str) -> Iterator[dict]:
         """Parameters of the events seen so far that have one of these names."""
@@ -159,7 +167,7 @@ class Tab:
         remember = f"for (const key of ['mode', 'theme']) localStorage.setItem(key, '{theme}')"
         self.send(
             "Page.addScriptToEvaluateOnNewDocument",
-            source=f"if (location.protocol === 'http:') {{ {remember} }}",
+            source=f"if (['http:', 'file:'].includes(location.protocol)) {{ {remember} }}",
         )
         self.send("Page.navigate", url=address)
         wait_for(lambda: self.run(f"location.href.startsWith({address!r}) && {READY}"), f"{address} to load")

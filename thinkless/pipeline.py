@@ -25,7 +25,7 @@ from thinkless.errors import StageError
 from thinkless.evaluation import evaluate, load_report
 from thinkless.evaluation.report import SETTINGS
 from thinkless.files import json_lines, write_text
-from thinkless.generation.chat_template import chat_prompt, install_chat_template, turns_of
+from thinkless.generation.chat_template import chat_prompt, check_turns, install_chat_template
 from thinkless.generation.load import open_generator
 from thinkless.models import build_model, build_tokenizer, fetch, load, load_tokenizer, save
 from thinkless.modes import Mode, add_control_tokens
@@ -47,10 +47,9 @@ def prompts(problems: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 def _fetch_base(run: Run) -> dict[str, Any]:
     """A published model as it is: the base of everything that follows."""
     assert isinstance(run.profile.model, PretrainedModel)
-    tokenizer = load_tokenizer(run.profile.model.path, run.profile.model.revision)
-    if tokenizer.chat_template is not None:
-        turns_of(tokenizer)  # the warm-up will need them, hours from now
-    weights, tokenizer = fetch(run.profile.model.path, run.profile.model.revision)
+    published = run.profile.model.path, run.profile.model.revision
+    check_turns(load_tokenizer(*published))  # the warm-up will need them, hours from now
+    weights, tokenizer = fetch(*published)
     save(weights, tokenizer, run.folder / "model")
     return {"parameters": weights.num_parameters()}
 

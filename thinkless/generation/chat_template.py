@@ -88,7 +88,7 @@ def install_chat_template(tokenizer: PreTrainedTokenizerBase):
     two. The end token becomes the one that ends a turn, so that generation stops where an answer does;
     Qwen's base models have another. Raises TurnsError for a tokenizer that marks turns in neither way.
     """
-    turns = turns_of(tokenizer)
+    turns = _turns(tokenizer)
     known = {
         "turns": turns,
         "controls": {mode.label: mode.value for mode in Mode},
@@ -103,7 +103,13 @@ def install_chat_template(tokenizer: PreTrainedTokenizerBase):
     tokenizer.eos_token = turns["assistant"][1].strip()
 
 
-def turns_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[str, str]]:
+def check_turns(tokenizer: PreTrainedTokenizerBase):
+    """Raise TurnsError for a chat model that `install_chat_template` would not know how to prompt."""
+    if tokenizer.chat_template is not None:
+        _turns(tokenizer)
+
+
+def _turns(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[str, str]]:
     """`R1` or `CHATML`. Raises TurnsError if it is neither."""
     vocabulary = tokenizer.get_vocab()
     if R1["user"][0] in vocabulary:

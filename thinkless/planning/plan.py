@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from thinkless.errors import UserError
-from thinkless.generation.chat_template import TurnsError, turns_of
+from thinkless.generation.chat_template import TurnsError, check_turns
 from thinkless.models import load_tokenizer
 from thinkless.planning.hardware import BFLOAT16, GB, GPU, GPUS, QWEN2, PlanError, Shape, shape_of
 from thinkless.planning.memory import VLLM_EXTRA, rl_memory, training_memory
@@ -81,9 +81,7 @@ def check_tokenizer(model: PretrainedModel) -> str:
     if model.path in QWEN2:
         return f"turns of {model.path}: known"
     try:
-        tokenizer = load_tokenizer(model.path, model.revision)
-        if tokenizer.chat_template is not None:
-            turns_of(tokenizer)
+        check_turns(load_tokenizer(model.path, model.revision))
     except TurnsError as error:
         raise PlanError(f"model {model.path}: {error}") from None
     except UserError as error:

@@ -67,7 +67,7 @@ def _base(run: Run) -> dict[str, Any]:
     settings = run.profile.base
     assert isinstance(run.profile.problems, ChainProblems)
     assert settings is not None
-    rows = chain.textbook(run.profile.problems.world(), settings.rows, seed=run.seed)
+    rows = chain.textbook(run.profile.problems.world(), settings.rows, levels=settings.levels, seed=run.seed)
     lengths = [len(text) for text in rows["completion"]]
     rows = in_batches_of_similar_length(rows, lengths, settings.batch_size, seed=run.seed)
     start = run.folder / "untrained"

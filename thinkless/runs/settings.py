@@ -258,6 +258,12 @@ class Profile(Section):
     def model_post_init(self, _):
         _check_kinds(self)
         rl, processes = self.rl, self.launch.processes
+        if rl.engine == "server" and self.launch.sharding != "none":
+            raise ValueError(
+                f"rl.engine='server' does not go with launch.sharding={self.launch.sharding!r}: the first "
+                "process would gather the weights while it sends them to the server, and all wait for ever "
+                "(huggingface/trl#7103); set launch.sharding=none"
+            )
         micro_batches = rl.prompts_per_step * rl.group_size // rl.updates_per_step // rl.micro_batch
         batches: dict[str, Any] = {
             "sft.batch_size": self.sft.batch_size,

@@ -3,11 +3,12 @@
 Run: python -m pytest tests/test_sharded.py
 
 Two gloo processes run this very file as a script, under the launcher's own arguments. accelerate ignores FSDP
-on CPUs unless `fsdp_on_cpu` is on the path.
+on CPUs; `fsdp_on_cpu` puts that right.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,18 +104,21 @@ def one_rank(folder: Path, run: str, kill_at: int):
 
 def launch(folder, run="whole", kill_at=0):
     """The exit code and errors of two ranks."""
-    path = os.pathsep.join([str(TESTS / "fsdp_on_cpu"), str(TESTS), str(TESTS.parent)])
+    shutil.copy(TESTS / "fsdp_on_cpu.py", folder / "sitecustomize.py")
+    path = os.pathsep.join([str(folder), str(TESTS), str(TESTS.parent)])
     arguments = accelerate_launch(load_profile("smoke", PROFILE).launch)
     command = [sys.executable, *arguments, __file__, str(folder), run, str(kill_at)]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
-def whole(learner):
+def whole(learner, tmp_path_factory):
     """A folder in which a run has gone through: what the ranks noted, its rows and its model."""
-    ended = launch(learner)
+    folder = tmp_path_factory.mktemp("sharded")
+    shutil.copytree(learner / "model", folder / "model")
+    ended = launch(folder)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    return learner
+    return folder
 
 
 def notes(folder):

@@ -1,6 +1,7 @@
-"""With this folder on PYTHONPATH, accelerate shards models on CPUs too; as released it ignores FSDP there.
+"""Copied to a folder on PYTHONPATH as `sitecustomize.py`, it has accelerate shard models on CPUs too.
 
-One entry more in the list of distributed types for which `AcceleratorState` reads the FSDP plugin.
+As released, accelerate ignores FSDP there. This adds one entry to the list of distributed types for which
+`AcceleratorState` reads the FSDP plugin.
 """
 
 import sys

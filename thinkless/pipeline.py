@@ -71,7 +71,8 @@ def _prepare_base(run: Run):
     tokenizer = build_tokenizer(run.profile.problems.world().vocabulary())
     save(build_model(tokenizer, **shape, context=1024, seed=run.seed), tokenizer, run.folder / "untrained")
     if not (run.folder / ROWS).exists():
-        rows = chain.textbook(run.profile.problems.world(), settings.rows, seed=run.seed)
+        world = run.profile.problems.world()
+        rows = chain.textbook(world, settings.rows, levels=settings.levels, seed=run.seed)
         lengths = [len(text) for text in rows["completion"]]
         rows = in_batches_of_similar_length(rows, lengths, settings.batch_size, seed=run.seed)
         save_tokens(rows, tokenizer, run.folder / ROWS)

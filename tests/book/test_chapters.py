@@ -69,9 +69,23 @@ def test_chapters_run_once_and_again_only_when_something_changed(root, capfd):
 
 
 @pytest.mark.slow
-def test_a_chapter_that_raises_is_named_and_kept_out(root, capfd):
+def test_a_chapter_without_stages_runs_beside_those_with_some(root, capfd):
+    """Each waits for the other's file, so one after the other would never end."""
+    wait = (
+        "import pathlib, time\nmine, other = pathlib.Path({!r}), pathlib.Path({!r})\n"
+        "mine.touch()\nwhile not other.exists(): time.sleep(0.1)"
+    )
+    write_chapter(root, "00_one", wait.format("one", "two"))
+    write_chapter(root, "01_two", wait.format("two", "one") + "  # as if by pipeline()")
+    assert run(root, "--timeout", "300") == 0
+    assert capfd.readouterr().out.count(" s\n") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("comment", ["", "  # as if by pipeline()"])
+def test_a_chapter_that_raises_is_named_and_kept_out(root, capfd, comment):
     assert run(root) == 0
-    write_chapter(root, "01_two", "raise ValueError('no\\nluck')")
+    write_chapter(root, "01_two", "raise ValueError('no\\nluck')" + comment)
     capfd.readouterr()
     assert run(root) == 1
     line = error_line(capfd)
@@ -110,6 +124,8 @@ def test_chapters_run_again_when_the_records_changed(root, capfd, tmp_path, monk
     records = tmp_path / "results" / "evidence.jsonl"
     records.parent.mkdir()
     records.write_text("{}")
+    for name in ("00_one", "01_two"):
+        write_chapter(root, name, "1  # no pipeline(...), but run in this process, where the folder is moved")
     assert run(root) == 0
     assert run(root) == 0
     assert capfd.readouterr().out.count("up to date") == 2

@@ -217,6 +217,12 @@ def test_held_out_questions_are_never_trained_on():
     assert all(prompt.endswith("=") for prompt in tested | trained | read)
 
 
+def test_a_textbook_has_the_levels_it_is_asked_for():
+    read = Counter(textbook(ChainWorld(levels=3), 4000, levels=[0.6, 0.0, 0.2], seed=0)["level"])
+    assert read[1] / 4000 == pytest.approx(0.75, abs=0.03)
+    assert set(read) == {1, 3}
+
+
 def test_about_one_question_in_ten_is_held_out():
     """Among all 9,000 questions of level 2; 26 of the 256 values of a byte are held out."""
     digits = "0123456789"

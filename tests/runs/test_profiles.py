@@ -154,6 +154,7 @@ def test_an_unknown_section(overrides, expected):
         ({"problems.verbosity": "short"}, "expected one of bare, restated, long"),
         ({"problems.mix": [1.0]}, "expected 3 shares, none negative, not all zero"),
         ({"problems.mix": [0.0, 0.0, 0.0]}, "expected 3 shares, none negative, not all zero"),
+        ({"base.levels": [0.5, 0.5]}, "base.levels=[0.5, 0.5]: expected 3 shares, none negative, not all"),
         ({"problems.noise_short": [0.1]}, "noise_short has 1 entries: expected one for each of 3 levels"),
         ({"problems.noise_think": [0.1, 2.0, 0.1]}, "every entry must lie between 0 and 1"),
         ({"problems.held_out_per_level": 301}, "problems.held_out_per_level: Input should be less than"),

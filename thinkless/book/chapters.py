@@ -7,13 +7,18 @@ with different parameters from each other, then calls Jupyter Book with warnings
 """
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -208,7 +213,7 @@ def _execute(notebook: Path, output: Path, parameters: dict[str, Any], timeout: 
 
 
 def run(root: Path, options: Mapping[str, Any], only: str | None = None, *, timeout: int | None = None):
-    """Execute the chapters that are not up to date, printing one line for each."""
+    """Execute the chapters that are not up to date, two at a time, printing when each begins and ends."""
     os.environ.update(QUIET)
     load_profile(options["profile"], options["overrides"])
     if root.is_dir() and not any(root.iterdir()):
@@ -219,19 +224,44 @@ def run(root: Path, options: Mapping[str, Any], only: str | None = None, *, time
         raise BookError(
             f"--only {only}: no chapter starts so; there are {', '.join(n.stem for n in notebooks)}"
         )
-    for number, notebook in enumerate(chosen, start=1):
-        title = f"[{number}/{len(chosen)}] {notebook.stem:<20}"
-        own = options_for(notebook, options)
-        if _recorded_stamp(executed(notebook)) == stamp(notebook, own):
-            print(f"{title} up to date", flush=True)
-            continue
-        print(f"{title} running", end="", flush=True)
-        try:
-            seconds = run_chapter(notebook, own, timeout=timeout)
-        except BaseException:
-            print()
-            raise
-        print(f"\r{title} {seconds:6.0f} s ", flush=True)
+    todo = {n: f"[{number}/{len(chosen)}] {n.stem:<20}" for number, n in enumerate(chosen, start=1)}
+    ignored = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    beside = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), ignored)
+    try:
+        reading = [beside.submit(_run_beside, n, todo[n], options, timeout) for n in todo if not trains(n)]
+        for notebook in filter(trains, todo):
+            _run_if_stale(notebook, todo[notebook], options, timeout)
+            for other in filter(Future.done, reading):
+                other.result()  # one that failed is not kept back until the last
+        for other in reading:
+            other.result()
+    except BrokenProcessPool:
+        raise BookError("the process of a chapter died, perhaps for want of memory: run it again") from None
+    finally:
+        beside.shutdown(cancel_futures=True)
+
+
+def trains(notebook: Path) -> bool:
+    """Whether a chapter asks for stages of a pipeline; the others draw from records and run beside them."""
+    return "pipeline(" in notebook.read_text(encoding="utf-8")
+
+
+def _run_beside(*chapter: Any):
+    """Let Ctrl-C end a chapter, not the worker that waits for the next one."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _run_if_stale(*chapter)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run_if_stale(notebook: Path, title: str, options: Mapping[str, Any], timeout: int | None):
+    own = options_for(notebook, options)
+    if _recorded_stamp(executed(notebook)) == stamp(notebook, own):
+        print(f"{title} up to date", flush=True)
+        return
+    print(f"{title} running", flush=True)
+    print(f"{title} {run_chapter(notebook, own, timeout=timeout):6.0f} s", flush=True)
 
 
 def check(root: Path) -> list[dict[str, Any]]:

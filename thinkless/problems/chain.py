@@ -14,7 +14,7 @@ about models: it writes questions, answers and textbooks as plain strings.
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -229,15 +229,17 @@ def held_out_problems(
     return _to_dataset(iter(questions), world)
 
 
-def textbook(world: ChainWorld, count: int, *, seed: int) -> Dataset:
+def textbook(world: ChainWorld, count: int, *, levels: Sequence[float] = (), seed: int) -> Dataset:
     """`count` rows of `prompt`, `completion`, `level`, `style`: what the base model reads.
 
-    Levels, the kinds of a level, and styles are uniform; a prompt is a question and the style's cue (`CUES`).
+    `levels` gives the share of each level, uniform if empty. The kinds of a level and styles are uniform; a
+    prompt is a question and the style's cue (`CUES`).
     """
     rng = random.Random(f"textbook-{seed}")
     rows = []
     for _ in range(count):
-        level = rng.randint(1, world.levels)
+        every = range(1, world.levels + 1)
+        level = rng.choices(every, weights=levels)[0] if levels else rng.choice(every)
         style = rng.choice(list(CUES))
         kind = rng.choice(world.kinds(level)) if world.distractors else Kind(level, level)
         question = draw_question(kind, rng, held_out=False, distractors=world.distractors)

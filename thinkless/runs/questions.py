@@ -6,6 +6,7 @@ distillation), `training` (for RL, in the order they are asked), `held_out` (for
 the folder `problems/`.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -36,6 +37,13 @@ class MadeProblems(Section):
     def contamination(self) -> dict[str, int]:
         """No question of the evaluation can be trained on, except the laptop's of level 1, which all are."""
         return {}
+
+
+def check_shares(name: str, given: Sequence[float | list[float]], levels: int):
+    """Raises ValueError unless there is one share, or a list of them, for each level."""
+    shares = [share for one in given for share in (one if isinstance(one, list) else [one])]
+    if len(given) != levels or min(shares) < 0 or sum(shares) <= 0:
+        raise ValueError(f"{name}={given}: expected {levels} shares, none negative, not all zero")
 
 
 class ChainProblems(MadeProblems):
@@ -104,9 +112,7 @@ class ChainProblems(MadeProblems):
         if self.verbosity not in VERBOSITY:
             raise ValueError(f"verbosity={self.verbosity!r}: expected one of {', '.join(VERBOSITY)}")
         kinds = [len(self.world().kinds(level)) for level in range(1, self.levels + 1)]
-        shares = [share for given in self.mix for share in (given if isinstance(given, list) else [given])]
-        if len(self.mix) != self.levels or min(shares) < 0 or sum(shares) <= 0:
-            raise ValueError(f"mix={self.mix}: expected {self.levels} shares, none negative, not all zero")
+        check_shares("mix", self.mix, self.levels)
         if any(
             isinstance(given, list) and len(given) != count
             for given, count in zip(self.mix, kinds, strict=True)

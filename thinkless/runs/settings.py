@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from thinkless.objectives import OBJECTIVES
-from thinkless.runs.questions import ChainProblems, MathProblems, StoryProblems
+from thinkless.runs.questions import ChainProblems, MathProblems, StoryProblems, check_shares
 from thinkless.runs.schema import For, Section
 
 
@@ -59,6 +59,8 @@ class Base(Optimizer):
 
     rows: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    levels: list[float] = Field([], exclude_if=lambda levels: not levels)
+    """Share of each level in the textbook; empty means equal shares."""
 
 
 class CueTeacher(Section):
@@ -295,6 +297,9 @@ def _check_kinds(profile: Profile):
         )
     if scratch != (profile.base is not None):
         raise ValueError("section base: needed for model.kind='scratch', and for no other")
+    if profile.base is not None and profile.base.levels:
+        assert isinstance(profile.problems, ChainProblems)
+        check_shares("base.levels", profile.base.levels, profile.problems.levels)
     # recorded answers bring their own questions, which the short teacher is then asked
     solver = ("solver",) if profile.problems.kind == "stories" else ()
     for name, published in (("think", ("model", "server", "data")), ("short", ("model", "server"))):

@@ -143,6 +143,20 @@ def _distill(run: Run) -> dict[str, Any]:
     return counts
 
 
+def _warmed_up(run: Run) -> dict[str, Any]:
+    """A model that was published warmed up: it knows the control tokens, and gets our chat template."""
+    model, tokenizer = load(run.inputs["base"] / "model")
+    if missing := add_control_tokens(tokenizer):
+        raise StageError(
+            f"sft: the model has no {', '.join(missing)}, expected one that was warmed up, since the profile "
+            "has sft=null: name another in model.path, or give it a section sft"
+        )
+    if tokenizer.chat_template is not None:
+        install_chat_template(tokenizer)
+    save(model, tokenizer, run.folder / "model")
+    return {"longest_answer": run.profile.longest("rl")}
+
+
 def _prepare_sft(run: Run):
     """The base model with control tokens, which it cannot use yet, and the rows that teach it."""
     model, tokenizer = load(run.inputs["base"] / "model")
@@ -151,6 +165,7 @@ def _prepare_sft(run: Run):
         install_chat_template(tokenizer)
     save(model, tokenizer, run.folder / "untrained")
     settings, texts = run.profile.sft, run.folder / "texts.arrow"
+    assert settings is not None
     if not (run.folder / ROWS).exists():
         tokenizer = load_tokenizer(run.folder / "untrained")
         pairs = distillation.load_pairs(run.inputs["distill"] / "pairs")
@@ -165,6 +180,7 @@ def _prepare_sft(run: Run):
 def _sft(run: Run) -> dict[str, Any]:
     """The base model becomes a hybrid: it learns the control tokens and both kinds of answer."""
     settings, start, launch = run.profile.sft, run.folder / "untrained", run.profile.launch
+    assert settings is not None
     rows, share = load_tokens(run.folder / ROWS), settings.batch_size // launch.processes
     if settings.think_share == 0.5:  # else rows come without their partners
         rows = modes_on_every_process(
@@ -247,9 +263,14 @@ def stages(profile: Profile) -> dict[str, Stage]:
         Stage("base", _settings("fetch"), _fetch_base, (), trained)
         if isinstance(profile.model, PretrainedModel)
         else Stage("base", _settings("base"), _base, (), trained, True, _prepare_base),
-        Stage("distill", _settings("distill"), _distill, ("base",), ("pairs",)),
-        Stage("sft", _settings("sft"), _sft, ("base", "distill"), trained, True, _prepare_sft),
     ]
+    if profile.sft is None:
+        result.append(Stage("sft", _settings("sft"), _warmed_up, ("base",), trained))
+    else:
+        result += [
+            Stage("distill", _settings("distill"), _distill, ("base",), ("pairs",)),
+            Stage("sft", _settings("sft"), _sft, ("base", "distill"), trained, True, _prepare_sft),
+        ]
     sources = ["sft"]
     for repetition in range(profile.rl.repetitions):
         for arm in profile.rl.arms:

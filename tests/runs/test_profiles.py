@@ -308,6 +308,7 @@ def test_another_kind_of_section_replaces_the_old_one_whole():
         ({"rl.reject_equal_groups": True, "rl.beta": 0.1}, "reject_equal_groups needs beta=0, got 0.1"),
         ({**FULL, "rl.max_tokens": None}, "rl.max_tokens: needed for problems.kind='math'"),
         ({"base": None}, "section base: needed for model.kind='scratch'"),
+        ({"sft": None}, "section sft: needed for model.kind='scratch'"),
         ({"launch.sharding": "fsdp2"}, "sharding='fsdp2' needs processes of at least 2"),
         (
             {**SHARDED, "rl.engine": "server", "rl.server": "http://gpu1:8000"},

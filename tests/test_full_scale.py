@@ -24,6 +24,16 @@ from thinkless.training import read_metrics
 ROOT = Path(__file__).parents[1]
 STAGE_CHAPTERS = ("02_distillation", "03_sft", "05_rl", "06_evaluation")
 
+PLACES = ("model.", "distill.think.", "distill.short.", "problems.folder")
+SIZES = {
+    *("problems.limit", "distill.questions", "distill.max_tokens", "launch.processes"),
+    *("sft.batch_size", "sft.warmup_steps", "sft.save_steps"),
+    *("rl.steps", "rl.prompts_per_step", "rl.group_size", "rl.max_tokens", "rl.save_steps", "rl.engine"),
+    *("evaluation.engine", "evaluation.max_tokens", "evaluation.samples"),
+}
+"""What the override file may change. Precision, sharding, checkpointing, micro-batches and the fate of long
+answers are the paper run's own: what fails in them has to fail here."""
+
 pytestmark = pytest.mark.slow
 
 
@@ -119,10 +129,10 @@ def profile(tmp_path_factory, server):
 def test_the_override_file_changes_sizes_and_places_only(profile):
     paper, ours = (dict(flat(load_profile(name).model_dump())) for name in ("h100x4", str(profile)))
     changed = sorted(key for key in ours if ours[key] != paper.get(key) and "." in key)
-    print(f"\n{len(changed)} of {len(ours)} settings differ from h100x4: {', '.join(changed)}")
-    method = ("rl.alpha", "rl.gamma", "rl.beta", "rl.epsilon", "rl.updates_per_step", "rl.learning_rate")
-    assert not set(changed) & {*method, "rl.arms", "distill.overlong", "sft.schedule", "model.kind"}
-    assert len(changed) <= 32
+    print(f"\n{len(changed)} of {len(ours)} settings differ from h100x4:")
+    for key in changed:
+        print(f"{key:32}{paper.get(key)!s:>44}  ->  {ours[key]}")
+    assert {key for key in changed if not key.startswith(PLACES)} == SIZES
 
 
 def test_every_stage_runs_through_its_chapter(profile, tmp_path):

@@ -7,12 +7,17 @@ import json
 import shutil
 
 import pytest
+import torch
 from conftest import SMALLEST
+from real_layout import make_r1_layout
 
 from thinkless import pipeline as module
 from thinkless.__main__ import main
 from thinkless.errors import StageError
 from thinkless.generation.chat import open_chat
+from thinkless.generation.chat_template import chat_prompt
+from thinkless.models import load, save
+from thinkless.modes import Mode, add_control_tokens
 from thinkless.pipeline import pipeline, stages
 from thinkless.runs.profiles import load_profile
 
@@ -66,6 +71,40 @@ def test_a_setting_of_published_problems_changes_what_depends_on_it(override, ch
     watched = ["base", "distill", "sft", "rl-degrpo-0", "eval-sft", "eval-rl-degrpo-0"]
     ours = {name for name in watched if settings(name, {}, "gpu") != settings(name, override, "gpu")}
     assert ours == changed
+
+
+def published(folder, tokens=()):
+    """Overrides of `smoke` that begin with a published model which is warmed up, or which lacks `tokens`."""
+    model, tokenizer = load(make_r1_layout(folder / "r1"))
+    if not tokens:
+        add_control_tokens(tokenizer, model)
+    save(model, tokenizer, folder / "warm")
+    return {
+        "problems": {"kind": "math", "train": "deepscaler", "evaluate": ["math_500"]},
+        "model": {"kind": "pretrained", "path": str(folder / "warm")},
+        "distill": {"think": {"kind": "data", "path": "nobody/reads"}, "max_tokens": 64},
+        "distill.short": {"kind": "server", "base_url": "http://nobody", "model": "asked"},
+        "rl.max_tokens": 64,
+        "evaluation.max_tokens": 64,
+        "base": None,
+        "sft": None,
+    }
+
+
+def test_a_model_that_was_published_warmed_up_goes_to_rl_as_it_is(tmp_path):
+    runner = pipeline("smoke", 0, published(tmp_path), tmp_path / "runs")
+    assert list(runner.stages)[:3] == ["base", "sft", "rl-grpo-0"]
+    model, tokenizer = load(runner.run("sft") / "model")
+    before, _ = load(tmp_path / "warm")
+    assert all(map(torch.equal, model.state_dict().values(), before.state_dict().values()))
+    assert chat_prompt(tokenizer, "What is 3+5?", Mode.SHORT).endswith("<｜Assistant｜><short>")
+    assert runner.manifest("sft")["metrics"] == {"longest_answer": 64}
+
+
+def test_a_model_that_nobody_warmed_up_is_told_by_its_tokens(tmp_path):
+    runner = pipeline("smoke", 0, published(tmp_path, tokens=["<short>"]), tmp_path / "runs")
+    with pytest.raises(StageError, match="the model has no <short>, expected one that was warmed up"):
+        runner.run("sft")
 
 
 def test_the_length_limit_leaves_room_for_the_longest_right_answer():

@@ -43,6 +43,32 @@ def test_rollouts_in_parts_give_every_question_its_own_answer(parts, learner, mo
     )
 
 
+@pytest.mark.parametrize("micro_batch", [1, 4])
+def test_no_pass_over_a_rollout_computes_padding(micro_batch, untrained, monkeypatch):
+    """Old and reference log-probabilities are of a whole rollout, of which one answer may be ten times as
+    long as the others."""
+    seen = {"scored": [], "trained": []}
+    score, generate = GRPOTrainer._get_per_token_logps_and_entropies, GRPOTrainer._generate_single_turn
+
+    def watched(self, model, ids, mask, *args, compute_entropy=False, **kwargs):
+        seen["trained" if compute_entropy else "scored"].append((mask.numel(), int(mask.sum())))
+        return score(self, model, ids, mask, *args, compute_entropy=compute_entropy, **kwargs)
+
+    def lengths(self, prompt_ids, *args, **kwargs):
+        answers, _ = generate(self, prompt_ids, *args, **kwargs)
+        return [(ids * 80)[: 100 if row == 5 else 8 + row % 2] for row, ids in enumerate(answers)], None
+
+    monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", watched)
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", lengths)
+    step = {"steps_per_generation": 24 // micro_batch, "gradient_accumulation_steps": 12 // micro_batch}
+    settings = {"per_device_train_batch_size": micro_batch, "length_buckets": micro_batch, "max_steps": 2}
+    build(untrained, num_generations=4, max_completion_length=100, **step, **settings).train()
+    for passes, rows in ((seen["scored"], 2 * 24), (seen["trained"], 24)):
+        computed, real = (sum(counts) for counts in zip(*passes, strict=True))
+        assert real > rows * 8
+        assert computed <= 1.05 * real
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_rejected_groups_count_for_nothing(objective, untrained):
     """The terms of a step with rejected groups are those of the other groups alone."""

@@ -1,4 +1,4 @@
-"""Trainings: batches of similar length, metrics that survive a kill, and resuming to the same numbers.
+"""Trainings: metrics and logs that survive a kill, and resuming to the same numbers.
 
 Run: ``python -m pytest tests/test_training.py``
 """
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import psutil
@@ -17,16 +18,15 @@ import torch
 from datasets import Dataset
 
 from thinkless.errors import StageError
-from thinkless.models import load_tokenizer
 from thinkless.pipeline import pipeline
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.settings import Launch
 from thinkless.training import (
     METRICS,
     MetricsFile,
-    in_batches_of_similar_length,
     last_checkpoint,
     read_metrics,
+    sft_config,
     train_supervised,
 )
 
@@ -37,58 +37,6 @@ TINY = {
     "sft": {"batch_size": 8, "save_steps": 3},
     "rl": {"arms": ["degrpo"], "repetitions": 1, "steps": 6, "save_steps": 2},
 }
-
-
-def test_batches_hold_rows_of_similar_length_and_lose_none():
-    lengths = [5, 1, 4, 2, 3, 1, 5, 2]
-    rows = Dataset.from_dict({"row": list(range(8))})
-    order = in_batches_of_similar_length(rows, lengths, 2, seed=0)["row"]
-    assert sorted(order) == list(range(8))
-    # sorted lengths are 1 1 2 2 3 4 5 5, so the pairs are (1,1) (2,2) (3,4) (5,5) in some order
-    pairs = sorted(tuple(sorted(lengths[row] for row in order[i : i + 2])) for i in range(0, 8, 2))
-    assert pairs == [(1, 1), (2, 2), (3, 4), (5, 5)]
-
-
-def test_a_smaller_last_batch_comes_last():
-    rows = Dataset.from_dict({"row": list(range(5))})
-    order = in_batches_of_similar_length(rows, [1, 1, 1, 1, 9], 2, seed=0)["row"]
-    assert order[-1] == 4
-
-
-def test_rows_stay_in_their_window():
-    rows = Dataset.from_dict({"row": list(range(200))})
-    order = in_batches_of_similar_length(rows, list(range(200, 0, -1)), 2, seed=0)["row"]
-    assert max(order[:100]) == 99  # 50 batches of 2 rows make a window
-
-
-@pytest.mark.parametrize("batch_size", [1, 2])
-def test_no_end_token_stands_behind_an_answer_that_was_cut(untrained, tmp_path, monkeypatch, batch_size):
-    """What the model reads, batch by batch; TRL itself ends every row."""
-    read = []
-
-    def listen(trainer, folder):
-        read.extend(row for batch in trainer.get_train_dataloader() for row in batch["labels"].tolist())
-        return []
-
-    monkeypatch.setattr("thinkless.training._finish", listen)
-    rows = Dataset.from_list(
-        [
-            {"prompt": "3+5=", "completion": "<think>3+5=8;3", "ended": False},
-            {"prompt": "3+5=", "completion": "<short>8", "ended": True},
-            {"prompt": "4+4=", "completion": "<think></think>8", "ended": True},
-            {"prompt": "4+4=", "completion": "<short>4+4", "ended": False},
-        ]
-    )
-    settings, launch = load_profile("smoke").sft.model_copy(update={"batch_size": batch_size}), Launch()
-    train_supervised(untrained / "model", rows, settings, tmp_path, launch=launch, seed=0)
-    tokenizer = load_tokenizer(untrained / "model")
-    learned = [tokenizer.decode([token for token in row if token != -100]) for row in read]
-    assert learned == ["<think>3+5=8;3", "<short>8<eos>", "<think></think>8<eos>", "<short>4+4"]
-    read.clear()
-    train_supervised(
-        untrained / "model", rows.remove_columns("ended"), settings, tmp_path, launch=launch, seed=0
-    )
-    assert all(row[-1] == tokenizer.eos_token_id for row in read if row[-1] != -100)
 
 
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])
@@ -108,6 +56,28 @@ def test_a_training_that_explodes_stops_where_it_does(tmp_path):
     with pytest.raises(StageError, match=r"base: (loss|grad_norm) is (nan|inf) at update"):
         pipeline("smoke", 0, {**TINY, "base": {**TINY["base"], "learning_rate": 1e30}}, tmp_path).run("base")
     assert not (tmp_path / "smoke/seed0/base/manifest.json").exists()
+
+
+@pytest.mark.parametrize(("step", "kl", "stops"), [(1, 0.02, True), (1, 1e-3, False), (2, 4.5, False)])
+def test_a_reference_that_is_not_the_start_ends_the_training(tmp_path, step, kl, stops):
+    state = SimpleNamespace(is_world_process_zero=True, global_step=step)
+    with pytest.raises(StageError, match=r"kl is 0\.02 in the first update") if stops else nullcontext():
+        MetricsFile(tmp_path).on_log(None, state, None, logs={"loss": 1.0, "kl": kl})
+
+
+def test_the_logs_of_a_tracker_outlive_the_training(untrained, tmp_path):
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}] * 4)
+    settings = load_profile("smoke").sft.model_copy(update={"batch_size": 2, "save_steps": 1})
+    logs = tmp_path / "checkpoints" / "runs"  # where Transformers puts TensorBoard's
+    logs.mkdir(parents=True)
+    (logs / "events").touch()
+    train_supervised(untrained / "model", rows, settings, tmp_path, launch=Launch(), seed=0)
+    assert [path.name for path in (tmp_path / "checkpoints").rglob("*")] == ["runs", "events"]
+
+
+def test_no_rank_gives_the_others_up_before_a_long_answer_ends(tmp_path):
+    settings = load_profile("smoke").sft
+    assert sft_config(settings, Launch(), tmp_path, seed=0).ddp_timeout >= 3600
 
 
 def test_metrics_past_the_checkpoint_are_dropped_on_resume(tmp_path):

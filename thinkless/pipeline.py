@@ -30,13 +30,22 @@ from thinkless.generation.load import open_generator
 from thinkless.models import build_model, build_tokenizer, fetch, load, load_tokenizer, save
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.problems import chain, in_words
+from thinkless.rows import (
+    in_batches_of_similar_length,
+    load_tokens,
+    modes_on_every_process,
+    save_tokens,
+)
 from thinkless.runs.parameters import check_seed, runs_folder
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.questions import ChainProblems
 from thinkless.runs.runner import Run, Runner, Stage
 from thinkless.runs.schema import StageKind
 from thinkless.runs.settings import PretrainedModel, Profile
-from thinkless.training import in_batches_of_similar_length, train_rl, train_supervised
+from thinkless.training import train_rl, train_supervised
+
+ROWS = "rows"
+"""Folder of a supervised training's tokens, in the stage's."""
 
 
 def prompts(problems: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -55,22 +64,24 @@ def _fetch_base(run: Run) -> dict[str, Any]:
 
 
 def _prepare_base(run: Run):
-    """The model that will read the textbook, before it does."""
-    shape = run.profile.model.model_dump(exclude={"kind"})
+    """The model that will read the textbook, before it does, and the textbook."""
+    shape, settings = run.profile.model.model_dump(exclude={"kind"}), run.profile.base
     assert isinstance(run.profile.problems, ChainProblems)
+    assert settings is not None
     tokenizer = build_tokenizer(run.profile.problems.world().vocabulary())
     save(build_model(tokenizer, **shape, context=1024, seed=run.seed), tokenizer, run.folder / "untrained")
+    if not (run.folder / ROWS).exists():
+        world = run.profile.problems.world()
+        rows = chain.textbook(world, settings.rows, levels=settings.levels, seed=run.seed)
+        lengths = [len(text) for text in rows["completion"]]
+        rows = in_batches_of_similar_length(rows, lengths, settings.batch_size, seed=run.seed)
+        save_tokens(rows, tokenizer, run.folder / ROWS)
 
 
 def _base(run: Run) -> dict[str, Any]:
     """A model made here reads a textbook."""
-    settings = run.profile.base
-    assert isinstance(run.profile.problems, ChainProblems)
+    settings, rows, start = run.profile.base, load_tokens(run.folder / ROWS), run.folder / "untrained"
     assert settings is not None
-    rows = chain.textbook(run.profile.problems.world(), settings.rows, levels=settings.levels, seed=run.seed)
-    lengths = [len(text) for text in rows["completion"]]
-    rows = in_batches_of_similar_length(rows, lengths, settings.batch_size, seed=run.seed)
-    start = run.folder / "untrained"
     return train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
 
 
@@ -132,24 +143,53 @@ def _distill(run: Run) -> dict[str, Any]:
     return counts
 
 
+def _warmed_up(run: Run) -> dict[str, Any]:
+    """A model that was published warmed up: it knows the control tokens, and gets our chat template."""
+    model, tokenizer = load(run.inputs["base"] / "model")
+    if missing := add_control_tokens(tokenizer):
+        raise StageError(
+            f"sft: the model has no {', '.join(missing)}, expected one that was warmed up, since the profile "
+            "has sft=null: name another in model.path, or give it a section sft"
+        )
+    if tokenizer.chat_template is not None:
+        install_chat_template(tokenizer)
+    save(model, tokenizer, run.folder / "model")
+    return {"longest_answer": run.profile.longest("rl")}
+
+
 def _prepare_sft(run: Run):
-    """The base model with control tokens, which it cannot use yet."""
+    """The base model with control tokens, which it cannot use yet, and the rows that teach it."""
     model, tokenizer = load(run.inputs["base"] / "model")
     add_control_tokens(tokenizer, model)
     if tokenizer.chat_template is not None:
         install_chat_template(tokenizer)
     save(model, tokenizer, run.folder / "untrained")
+    settings, texts = run.profile.sft, run.folder / "texts.arrow"
+    assert settings is not None
+    if not (run.folder / ROWS).exists():
+        tokenizer = load_tokenizer(run.folder / "untrained")
+        pairs = distillation.load_pairs(run.inputs["distill"] / "pairs")
+        lengths = list(pairs["think_tokens"])
+        pairs = in_batches_of_similar_length(pairs, lengths, settings.batch_size // 2, seed=run.seed)
+        ask = partial(chat_prompt, tokenizer)
+        rows = distillation.sft_rows(pairs, settings.think_share, run.seed, ask, texts)
+        save_tokens(rows, tokenizer, run.folder / ROWS)
+    texts.unlink(missing_ok=True)
 
 
 def _sft(run: Run) -> dict[str, Any]:
     """The base model becomes a hybrid: it learns the control tokens and both kinds of answer."""
-    settings, start = run.profile.sft, run.folder / "untrained"
-    ask = partial(chat_prompt, load_tokenizer(start))
-    pairs = distillation.load_pairs(run.inputs["distill"] / "pairs")
-    lengths = list(pairs["think_tokens"])
-    pairs = in_batches_of_similar_length(pairs, lengths, settings.batch_size // 2, seed=run.seed)
-    rows = distillation.sft_rows(pairs, settings.think_share, run.seed, ask)
-    metrics = train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
+    settings, start, launch = run.profile.sft, run.folder / "untrained", run.profile.launch
+    assert settings is not None
+    rows, share = load_tokens(run.folder / ROWS), settings.batch_size // launch.processes
+    if settings.think_share == 0.5:  # else rows come without their partners
+        rows = modes_on_every_process(
+            rows,
+            batch_size=settings.batch_size,
+            micro_batch=settings.micro_batch or share,
+            processes=launch.processes,
+        )
+    metrics = train_supervised(start, rows, settings, run.folder, launch=launch, seed=run.seed)
     return metrics | {"longest_answer": run.profile.longest("distill")}  # for whoever asks this model
 
 
@@ -223,9 +263,14 @@ def stages(profile: Profile) -> dict[str, Stage]:
         Stage("base", _settings("fetch"), _fetch_base, (), trained)
         if isinstance(profile.model, PretrainedModel)
         else Stage("base", _settings("base"), _base, (), trained, True, _prepare_base),
-        Stage("distill", _settings("distill"), _distill, ("base",), ("pairs",)),
-        Stage("sft", _settings("sft"), _sft, ("base", "distill"), trained, True, _prepare_sft),
     ]
+    if profile.sft is None:
+        result.append(Stage("sft", _settings("sft"), _warmed_up, ("base",), trained))
+    else:
+        result += [
+            Stage("distill", _settings("distill"), _distill, ("base",), ("pairs",)),
+            Stage("sft", _settings("sft"), _sft, ("base", "distill"), trained, True, _prepare_sft),
+        ]
     sources = ["sft"]
     for repetition in range(profile.rl.repetitions):
         for arm in profile.rl.arms:

@@ -11,10 +11,13 @@ Position 0 of a completion has to be the control token: use plain string prompts
 whose generation prompt does not already open the thinking.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer
 
 from thinkless.objectives import OBJECTIVES, control_share, token_advantages
@@ -72,7 +75,23 @@ class DeGRPOConfig(GRPOConfig):
             )
 
 
-class DeGRPOTrainer(GRPOTrainer):
+class SumsInFloat32(Trainer):
+    """For trainers: a sharded model multiplies in bfloat16; sums and log-probabilities are float32.
+
+    accelerate's own policy has bfloat16 for all three. Most ratios of two near policies are then exactly 1,
+    their KL is noise, and the sum of 128 micro-batch gradients is off by a hundredth.
+    """
+
+    def create_accelerator_and_postprocess(self):
+        super().create_accelerator_and_postprocess()
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if plugin is not None and self.args.bf16:
+            plugin.mixed_precision_policy = MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32
+            )
+
+
+class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
     """Drop-in for `trl.GRPOTrainer`; takes a `DeGRPOConfig` as `args`."""
 
     def _generate_and_score_completions(self, inputs):
@@ -151,8 +170,10 @@ class DeGRPOTrainer(GRPOTrainer):
         prompt_length = input_ids.shape[1] - logits_to_keep
         lengths = attention_mask[:, prompt_length:].sum(dim=1)  # (B,)
         order = torch.argsort(lengths, stable=True)
+        # TRL scores a whole rollout, `batch_size` rows at a time: as many parts for each of its batches
+        parts = self.args.length_buckets * math.ceil(len(order) / (batch_size or len(order)))
         logps, entropies = [], []
-        for rows in torch.tensor_split(order, min(self.args.length_buckets, len(order))):
+        for rows in torch.tensor_split(order, min(parts, len(order))):
             # prompts are padded on the left and completions on the right: keep the columns in between
             longest_prompt = int(attention_mask[rows, :prompt_length].sum(dim=1).max())
             keep = max(int(lengths[rows].max()), 1)

@@ -8,7 +8,6 @@ import json
 import math
 import shutil
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,13 @@ from thinkless.files import json_lines, write_text
 from thinkless.models import load, save
 from thinkless.rewards import ModeReward
 from thinkless.runs.settings import RL, SFT, Base, Launch, Optimizer
-from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer
+from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer, SumsInFloat32
 
 METRICS = "metrics.jsonl"
+KL_AT_FIRST = 0.01
+"""Above what rounding can make of a policy that is still its own reference model (about 1e-4 in bfloat16)."""
+PATIENCE = 2 * 3600
+"""Seconds that a process waits for the others, for a long answer or a slow disk; otherwise half an hour."""
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -42,30 +45,11 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         raise StageError(f"{error}: delete the folder {folder} to run the stage again") from None
 
 
-def in_batches_of_similar_length(
-    rows: Dataset, lengths: Sequence[int], batch_size: int, *, seed: int
-) -> Dataset:
-    """`rows` reordered so that each consecutive batch holds rows of similar length.
-
-    Rows only move within windows of 50 batches, and the batches of a window are shuffled, so a
-    curriculum stays in order and short batches stay mixed with long ones. A sort is stable: rows of
-    equal length keep their neighbours.
-    """
-    # a window of 50 batches: enough rows to find neighbours in, and few enough to keep a curriculum
-    window, rng, order = 50 * batch_size, np.random.default_rng(seed), []
-    for start in range(0, len(rows), window):
-        stop = min(start + window, len(rows))
-        indices = start + np.argsort(lengths[start:stop], kind="stable")  # by length, within the window
-        batches = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-        rng.shuffle(full := batches[: len(indices) // batch_size])  # a last, smaller batch stays last
-        order += [int(i) for batch in [*full, *batches[len(full) :]] for i in batch]
-    return rows.select(order)
-
-
 class MetricsFile(TrainerCallback):
     """Appends every logged row to `metrics.jsonl`; on resume drops what lies past the checkpoint.
 
-    Raises StageError at the first row whose loss or gradient is not finite: nothing after it can be trusted.
+    Raises StageError at the first row whose loss or gradient is not finite, and where the first update has a
+    KL already: nothing after it can be trusted.
     """
 
     def __init__(self, folder: Path):
@@ -90,6 +74,11 @@ class MetricsFile(TrainerCallback):
                     f"{self.folder.name}: {name} is {logs[name]} at update {state.global_step}, expected a "
                     "finite number: lower the learning rate, or use launch.precision=float32"
                 )
+        if logs and state.global_step == 1 and logs.get("kl", 0.0) > KL_AT_FIRST:
+            raise StageError(
+                f"{self.folder.name}: kl is {logs['kl']:.3g} in the first update, expected 0: the reference "
+                "model is not the model that the training starts from; use launch.sharding=none"
+            )
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -143,6 +132,7 @@ def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> 
         "report_to": list(launch.report_to) or "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": gpu,
+        "ddp_timeout": PATIENCE,
     }
 
 
@@ -158,6 +148,7 @@ def sft_config(settings: Base | SFT, launch: Launch, folder: Path, *, seed: int)
         logging_steps=math.gcd(10, settings.save_steps),  # a mean must not straddle a checkpoint
         train_sampling_strategy="sequential",
         max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
     )
 
 
@@ -208,15 +199,23 @@ def rl_config(
 def _finish(trainer: Trainer, folder: Path) -> list[dict]:
     """Train, from the last checkpoint if there is one; save `model/`; return the metrics rows.
 
-    If `model/` exists, training had finished before the kill.
+    If `model/` exists, training had finished before the kill. Checkpoints go; logs of trackers stay.
     """
     [saved] = broadcast_object_list([(folder / "model").exists()])  # what the first rank sees holds for all
     if not saved:
         _train(trainer, folder)
     if trainer.accelerator.is_main_process:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        _remove_checkpoints(folder / "checkpoints")
     trainer.accelerator.wait_for_everyone()
     return read_metrics(folder)
+
+
+def _remove_checkpoints(folder: Path):
+    (folder / "README.md").unlink(missing_ok=True)  # TRL's, of a model that is no longer there
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    if folder.exists() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _train(trainer: Trainer, folder: Path):
@@ -233,35 +232,24 @@ def _train(trainer: Trainer, folder: Path):
         save(model, trainer.processing_class, folder / "model", weights)
 
 
-def without_ends(tokenized: Dataset, ended: Sequence[bool]) -> Dataset:
-    """TRL's tokenized rows without the end token that it puts behind every one, where the answer was cut.
-
-    A cut answer is trained on as far as it goes; with an end behind it the student would learn to stop there.
-    """
-    per_token = {"input_ids", "labels", "completion_mask"}.intersection(tokenized.column_names)
-
-    def cut(row: dict[str, Any], index: int) -> dict[str, Any]:
-        return {name: row[name] if ended[index] else row[name][:-1] for name in per_token}
-
-    return tokenized if all(ended) else tokenized.map(cut, with_indices=True)
+class SupervisedTrainer(SumsInFloat32, SFTTrainer):
+    """TRL's trainer, exact where it is sharded."""
 
 
 def train_supervised(
     start: Path, rows: Dataset, settings: Base | SFT, folder: Path, *, launch: Launch, seed: int
 ) -> dict[str, Any]:
-    """One pass over `rows` (`prompt`, `completion`, maybe `ended`), in order, loss on completions only.
+    """One pass over `rows` (`input_ids` and `labels`, see `rows.save_tokens`), in order.
 
     Returns the final metrics: the last logged loss, rows and updates.
     """
     model, tokenizer = load(start, launch.attention)
-    trainer = SFTTrainer(
+    trainer = SupervisedTrainer(
         model=model,
         args=sft_config(settings, launch, folder, seed=seed),
-        train_dataset=rows.select_columns(["prompt", "completion"]),
+        train_dataset=rows,
         processing_class=tokenizer,
     )
-    if "ended" in rows.column_names:
-        trainer.train_dataset = without_ends(trainer.train_dataset, rows["ended"])
     history = _finish(trainer, folder)
     losses = [row["loss"] for row in history if "loss" in row]  # means over the logged updates
     updates = math.ceil(len(rows) / settings.batch_size)

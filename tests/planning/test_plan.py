@@ -85,8 +85,16 @@ def test_the_paper_run(plans):
     short = plan.stages.loc["distill-short"]  # the long answers are data
     assert short["tokens out, M"] == pytest.approx(989, rel=0.01)
     assert short["mean tokens"] == pytest.approx(989, rel=0.01)
-    assert plan.memory.loc["Adam", "RL: update"] == pytest.approx(14.2 / 4, abs=0.01)
+    assert plan.memory.loc["Adam", "RL: update"] == pytest.approx(8 * 1.777, abs=0.01)
     assert plan.memory.loc["sum", "RL: update"] == plan.memory["RL: update"].drop("sum").sum()
+
+
+def test_a_run_that_begins_with_rl_pays_for_nothing_before_it(plans):
+    plan, whole = plan_of("h100x4", {"sft": None}), plans["h100x4"]
+    assert [work.stage for work in plan.work[:3]] == ["base", "sft", "rl-degrpo-0"]
+    assert plan.hours.loc["sft"].sum() == 0
+    assert plan.hours.loc["rl-degrpo-0"].equals(whole.hours.loc["rl-degrpo-0"])
+    assert list(plan.memory) == [phase for phase in whole.memory if phase != "warm-up"]
 
 
 def test_distillation_has_a_row_for_each_teacher_that_is_asked(plans):

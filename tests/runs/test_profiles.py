@@ -281,6 +281,7 @@ FULL = {
     "evaluation.max_tokens": 64,
 }
 """What turns `smoke` into a run on published models and questions."""
+SHARDED = {"launch.processes": 2, "launch.sharding": "fsdp2", "rl.micro_batch": 8}
 
 
 def test_another_kind_of_section_replaces_the_old_one_whole():
@@ -307,7 +308,12 @@ def test_another_kind_of_section_replaces_the_old_one_whole():
         ({"rl.reject_equal_groups": True, "rl.beta": 0.1}, "reject_equal_groups needs beta=0, got 0.1"),
         ({**FULL, "rl.max_tokens": None}, "rl.max_tokens: needed for problems.kind='math'"),
         ({"base": None}, "section base: needed for model.kind='scratch'"),
+        ({"sft": None}, "section sft: needed for model.kind='scratch'"),
         ({"launch.sharding": "fsdp2"}, "sharding='fsdp2' needs processes of at least 2"),
+        (
+            {**SHARDED, "rl.engine": "server", "rl.server": "http://gpu1:8000"},
+            "rl.engine='server' does not go with launch.sharding='fsdp2'",
+        ),
         ({"launch.processes": 4, "launch.machines": 3}, "machines=3 does not divide processes=4"),
         ({"sft.micro_batch": 3}, "sft.micro_batch=3 does not divide a process's share"),
         ({"rl.updates_per_step": 2}, "does not divide the completions of a step"),

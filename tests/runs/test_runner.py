@@ -88,6 +88,8 @@ def kills_its_process(run: Run):
 
 
 def prepares(run: Run):
+    time.sleep(float(os.environ.get("PREPARING", "0")))
+    assert not (run.folder.parent / ".ranks.1.log").exists(), "another machine waits already"
     with (run.folder / "prepared").open("a") as file:
         file.write(f"by {os.environ.get('RANK', 'the launcher')}\n")
 
@@ -388,11 +390,13 @@ def test_the_first_failure_stops_the_others_which_can_go_on_later(tmp_path):
 @pytest.mark.slow
 def test_a_machine_that_follows_lends_its_processes_once(tmp_path):
     """Two runners as on two machines. The first is slow to hash what was trained: the second looks several
-    times while begun.json is there and the manifest is not; if it began again, it would wait in vain."""
+    times while begun.json is there and the manifest is not; if it began again, it would wait in vain. The
+    first also takes its time to prepare, and torch would not wait for it for long."""
     from servers import free_port  # only here: processes that run this file do not find it
 
     overrides = {"launch.machines": 2, "launch.processes": 2, "rl.micro_batch": 8}
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    place["PREPARING"] = str(2 * stages.FOLLOWING)
     command = [sys.executable, __file__, "ranks", str(tmp_path), json.dumps(overrides)]
     machines = [
         subprocess.Popen([*command, *flags], env={**os.environ, **place, "NODE_RANK": str(rank)})
@@ -402,7 +406,9 @@ def test_a_machine_that_follows_lends_its_processes_once(tmp_path):
         assert [machine.wait(timeout=120) for machine in machines] == [0, 0]
     folder = tmp_path / "smoke" / "seed0" / "ranks"
     assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
-    assert (folder / "prepared").read_text() == "by the launcher\n"  # on one machine only
+    assert (
+        folder / "prepared"
+    ).read_text() == "by the launcher\n"  # on one machine only, before the other came
     assert json.loads((folder / MANIFEST).read_text())["seconds"] > SLOW_DISK
     logs = [folder.parent / name for name in (".ranks.log", ".ranks.1.log")]
     assert all(log.exists() for log in logs)  # each machine has lent a process

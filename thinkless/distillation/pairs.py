@@ -25,6 +25,9 @@ from thinkless.modes import Mode
 from thinkless.problems import in_words
 from thinkless.rewards import judge
 
+ROW = {"prompt": "string", "completion": "string", "ended": "bool"}
+"""The columns of a training row, and their types."""
+
 
 @dataclass(frozen=True)
 class Teacher:
@@ -95,6 +98,7 @@ def sft_rows(
     think_share: float = 0.5,
     seed: int = 0,
     ask: Callable[[str], str] = lambda words: words,
+    file: Path | None = None,
 ) -> Dataset:
     """Two training rows per pair, `prompt`, `completion` and `ended`, the two modes of a question adjacent.
 
@@ -102,21 +106,33 @@ def sft_rows(
     behind one that has not `ended` no end token belongs.
     Adjacent rows of an even-sized batch keep the modes balanced in every single update, not only on average.
     Another `think_share` leaves out rows of the rarer mode at random, so that this share of the others is
-    expected to think.
+    expected to think. The rows are kept in memory, or in `file`: a million pairs do not fit.
     """
     shares = {Mode.THINK: think_share, Mode.SHORT: 1 - think_share}
     rng = random.Random(f"balance-{seed}")
-    rows = [
-        {
-            "prompt": prompt,
-            "completion": mode.value + pair[f"{mode.label}_response"],
-            "ended": pair[f"{mode.label}_finished"],
-        }
-        for prompt, pair in zip(map(ask, in_words(pairs)), pairs, strict=True)
-        for mode in Mode
-        if think_share == 0.5 or rng.random() * max(shares.values()) < shares[mode]
+    kept = [
+        [think_share == 0.5 or rng.random() * max(shares.values()) < shares[mode] for mode in Mode]
+        for _ in range(len(pairs))
     ]
-    return Dataset.from_list(rows)
+
+    def rows(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+        made = [
+            (prompt, mode.value + batch[f"{mode.label}_response"][row], batch[f"{mode.label}_finished"][row])
+            for row, (prompt, index) in enumerate(zip(map(ask, in_words(batch)), indices, strict=True))
+            for mode, keep in zip(Mode, kept[index], strict=True)
+            if keep
+        ]
+        return dict(zip(ROW, map(list, zip(*made, strict=True)) if made else ([], [], []), strict=True))
+
+    return pairs.map(
+        rows,
+        with_indices=True,
+        batched=True,
+        remove_columns=pairs.column_names,
+        features=Features({name: Value(kind) for name, kind in ROW.items()}),
+        load_from_cache_file=False,
+        **({"keep_in_memory": True} if file is None else {"cache_file_name": str(file)}),
+    )
 
 
 def _add_answers(problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[str], limit: int) -> Dataset:

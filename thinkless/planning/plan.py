@@ -94,7 +94,8 @@ def check_trainers(profile: Profile) -> str:
     launch = profile.launch.model_copy(update={"processes": 1, "machines": 1})
     with TemporaryDirectory() as folder:
         try:
-            sft_config(profile.sft, launch, Path(folder), seed=0)
+            if profile.sft is not None:
+                sft_config(profile.sft, launch, Path(folder), seed=0)
             for arm in profile.rl.arms:
                 rl_config(arm, profile.rl, launch, Path(folder), max_tokens=profile.longest("rl"), seed=0)
         except (ValueError, TypeError, ImportError) as error:
@@ -157,11 +158,12 @@ class Plan:
     def memory(self) -> pd.DataFrame:
         """By part: warm-up, and the phases of an RL step, every answer as long as its limit allows."""
         profile, launch = self.profile, self.profile.launch
-        rows = profile.sft.micro_batch or profile.sft.batch_size // launch.processes
         taught, sampled = (profile.longest(s) + self.assumptions.longest_prompt for s in ("distill", "rl"))
-        warm_up = training_memory(self.shape, launch, rows, taught)
         phases = rl_memory(self.shape, launch, profile.rl, sampled, self.gpu.memory)
-        table = pd.DataFrame({"warm-up": warm_up, **phases}).div(GB)
+        if profile.sft is not None:
+            rows = profile.sft.micro_batch or profile.sft.batch_size // launch.processes
+            phases = {"warm-up": training_memory(self.shape, launch, rows, taught), **phases}
+        table = pd.DataFrame(phases).div(GB)
         table.loc["sum"] = table.sum()
         return table
 

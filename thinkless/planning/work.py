@@ -135,7 +135,7 @@ def work_of(stage: Stage, profile: Profile, problems: MathProblems, a: Assumptio
     processes = profile.launch.processes if stage.distributed else 1
     work = partial(Work, processes=processes, prompt=a.prompt)
     match stage.name.partition("-")[0]:
-        case "base":  # it is only fetched
+        case "base" | "sft" as kind if kind == "base" or profile.sft is None:  # only fetched
             yield work(stage.name, 0, Length(0, 0, 0))
         case "distill":
             for rate, teacher in ((1, distill.think), (0, distill.short)):

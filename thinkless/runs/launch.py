@@ -18,6 +18,9 @@ SHARDING = {
         *("--use_fsdp", "--fsdp_version", "2", "--fsdp_reshard_after_forward", "true"),
         *("--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP"),
         *("--fsdp_state_dict_type", "SHARDED_STATE_DICT"),
+        # by default one rank reads the weights and sends them to the others; to the reference model nobody
+        # does, and most of it would be zeros
+        *("--fsdp_cpu_ram_efficient_loading", "false"),
     ),
 }
 """What the launcher is told for each value of `launch.sharding`."""

@@ -256,6 +256,7 @@ class Runner:
         started, (cpu_before, _) = time.perf_counter(), usage()
         if stage.prepare is not None:
             stage.prepare(self._run(name))
+        write_json(folder / BEGUN, {"key": self.key(name), "prepared": True})
         if stage.distributed and self.profile.launch.processes > 1 and self.command is not None:
             self._launch(name)
         else:
@@ -298,7 +299,9 @@ class Runner:
         """On a machine that is not the first: lend its processes to a stage, once, until it is done."""
         begun, needed = self.folder(name) / BEGUN, self.stages[name].distributed
         while not self.is_done(name):
-            if needed and begun.exists() and read_json(begun)["key"] == self.key(name):
+            # not before the first machine has prepared it, which may take an hour: torch waits ten minutes
+            prepared = {"key": self.key(name), "prepared": True} if needed else None
+            if prepared and begun.exists() and read_json(begun) == prepared:
                 self._launch(name)
                 needed = False  # the first machine hashes the model now, and begun.json is still there
             time.sleep(FOLLOWING)

@@ -246,7 +246,8 @@ class Profile(Section):
     base: Annotated[Base | None, For("base")] = None
     """Training of a model made here; a published one has been trained."""
     distill: Annotated[Distill, For("distill")]
-    sft: Annotated[SFT, For("sft")]
+    sft: Annotated[SFT | None, For("sft")]
+    """Null: the published model has been warmed up, and goes to RL as it is."""
     rl: Annotated[RL, For("rl")]
     evaluation: Annotated[Evaluation, For("eval")]
     launch: Launch
@@ -260,11 +261,18 @@ class Profile(Section):
     def model_post_init(self, _):
         _check_kinds(self)
         rl, processes = self.rl, self.launch.processes
+        if rl.engine == "server" and self.launch.sharding != "none":
+            raise ValueError(
+                f"rl.engine='server' does not go with launch.sharding={self.launch.sharding!r}: the first "
+                "process would gather the weights while it sends them to the server, and all wait for ever "
+                "(huggingface/trl#7103); set launch.sharding=none"
+            )
         micro_batches = rl.prompts_per_step * rl.group_size // rl.updates_per_step // rl.micro_batch
         batches: dict[str, Any] = {
-            "sft.batch_size": self.sft.batch_size,
             "prompts_per_step x group_size / micro_batch": micro_batches,
         }
+        if self.sft is not None:
+            batches["sft.batch_size"] = self.sft.batch_size
         if self.base is not None:
             batches["base.batch_size"] = self.base.batch_size
         for name, value in batches.items():
@@ -273,8 +281,8 @@ class Profile(Section):
                     f"launch.processes={processes} does not divide {name}={value}: "
                     "every process must get the same share"
                 )
-        share = self.sft.batch_size // processes
-        if share % (self.sft.micro_batch or share):
+        share = self.sft.batch_size // processes if self.sft else 0
+        if self.sft and share % (self.sft.micro_batch or share):
             raise ValueError(
                 f"sft.micro_batch={self.sft.micro_batch} does not divide a process's share of "
                 f"sft.batch_size, {share} rows"
@@ -294,6 +302,8 @@ def _check_kinds(profile: Profile):
     if profile.base is not None and profile.base.levels:
         assert isinstance(profile.problems, ChainProblems)
         check_shares("base.levels", profile.base.levels, profile.problems.levels)
+    if scratch and profile.sft is None:
+        raise ValueError("section sft: needed for model.kind='scratch', which nobody has warmed up")
     # recorded answers bring their own questions, which the short teacher is then asked
     solver = ("solver",) if profile.problems.kind == "stories" else ()
     for name, published in (("think", ("model", "server", "data")), ("short", ("model", "server"))):

@@ -140,6 +140,8 @@ def _distill(run: Run) -> dict[str, Any]:
         sampling=sampling,
         overlong=settings.overlong,
     )
+    for rows in run.folder.glob("*.arrow"):
+        rows.unlink()
     return counts
 
 

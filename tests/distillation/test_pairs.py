@@ -203,6 +203,13 @@ def test_a_teacher_may_have_a_limit_of_its_own(teachers):
     assert list(pairs["short_tokens"]) == [2, 7, 2]
 
 
+def test_rows_are_on_disk_since_a_million_do_not_fit(teachers, tmp_path):
+    pairs = distill(PROBLEMS, teachers, **SETTINGS, folder=tmp_path)
+    assert [file["filename"] for file in pairs.cache_files] == [str(tmp_path / "short.arrow")]
+    assert keep_pairs(pairs).cache_files == pairs.cache_files
+    assert not list(tmp_path.glob("cache-*"))  # a filter's indices are numbers, and stay in memory
+
+
 def test_answers_are_kept_in_the_folder_and_asked_once(teachers, pairs, tmp_path):
     class Gone:
         """A generator that may be made but not asked."""
@@ -237,7 +244,7 @@ def smoke(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("full_at", "stored"), [("think.jsonl", []), ("short.jsonl", ["think"]), ("distill", ["think", "short"])]
+    ("full_at", "stored"), [("think.jsonl", []), ("distill", ["think"]), ("distill", ["think", "short"])]
 )
 def test_a_full_disk_is_one_line_and_a_resumed_stage_ends_as_a_whole_one(smoke, capfd, full_at, stored):
     folder = pipeline("smoke", 0, json.loads(smoke[5]), smoke[7]).folder("distill")

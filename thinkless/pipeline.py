@@ -245,7 +245,8 @@ def _evaluate(source: str):
         except (ValueError, KeyError) as error:
             raise StageError(f"{path} is damaged ({error}): delete it to ask its questions again") from None
         contamination = run.profile.problems.contamination()
-        with closing(open_generator(model, settings.engine)) as generator:
+        products = {"precision": settings.precision, "padding": run.profile.launch.padding}
+        with closing(open_generator(model, settings.engine, **products)) as generator:
             problems = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
             for setting in [name for name in SETTINGS if name not in done]:
                 report = evaluate(

@@ -136,6 +136,7 @@ def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> 
         "logging_nan_inf_filter": False,  # it would report a mean in place of a loss that is not finite
         "use_cpu": not gpu,
         "bf16": launch.precision == "bfloat16",
+        "pad_to_multiple_of": launch.padding if launch.padding > 1 else None,
         "gradient_checkpointing": launch.gradient_checkpointing,
         "report_to": list(launch.report_to) or "none",
         "disable_tqdm": True,

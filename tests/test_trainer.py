@@ -93,6 +93,8 @@ def test_kl_may_leave_the_control_token_alone(objective, untrained, plain):
     assert loss.item() == pytest.approx(expected[0], abs=1e-5)
     assert_same_gradients(gradients(trainer.model), expected[1])
     assert torch.equal(batch["ref_per_token_logps"], given)  # a second update needs them
+
+
 @pytest.mark.parametrize("buckets", [1, 3])
 def test_an_entropy_bonus_is_the_mean_entropy_of_the_tokens(buckets, untrained, plain):
     """It reaches TRL through the parts that the trainer cuts a batch into."""

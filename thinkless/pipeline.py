@@ -186,7 +186,9 @@ def _prepare_sft(run: Run):
         lengths = list(pairs["think_tokens"])
         pairs = in_batches_of_similar_length(pairs, lengths, settings.batch_size // 2, seed=run.seed)
         ask = partial(chat_prompt, tokenizer)
-        rows = distillation.sft_rows(pairs, settings.think_share, run.seed, ask, texts)
+        rows = distillation.sft_rows(
+            pairs, settings.think_share, run.seed, ask, texts, paired=settings.paired
+        )
         save_tokens(rows, tokenizer, run.folder / ROWS)
     texts.unlink(missing_ok=True)
 
@@ -196,7 +198,7 @@ def _sft(run: Run) -> dict[str, Any]:
     settings, start, launch = run.profile.sft, run.folder / "untrained", run.profile.launch
     assert settings is not None
     rows, share = load_tokens(run.folder / ROWS), settings.batch_size // launch.processes
-    if settings.think_share == 0.5:  # else rows come without their partners
+    if settings.think_share == 0.5 and settings.paired:  # else rows come without their partners
         rows = modes_on_every_process(
             rows,
             batch_size=settings.batch_size,

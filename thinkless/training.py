@@ -214,6 +214,7 @@ def rl_config(
         beta=settings.beta,
         entropy_coef=settings.entropy,
         scale_rewards=settings.scale_rewards,
+        kl_on_control_token=settings.kl_on_control_token,
         reject_equal_groups=settings.reject_equal_groups,
         max_steps=settings.steps * settings.updates_per_step,
         num_generations=settings.group_size,

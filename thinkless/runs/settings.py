@@ -136,6 +136,8 @@ class SFT(Optimizer):
     """Rows per forward pass on one device; None takes all of the device's share at once."""
     think_share: float = Field(0.5, gt=0, lt=1)
     """Share of the rows that think. Away from one half, rows of the rarer mode are left out."""
+    paired: bool = Field(True, exclude_if=lambda paired: paired)
+    """Whether the student sees both answers to a question; else one of them, in turn: half as many rows."""
 
 
 class RL(Optimizer):
@@ -164,6 +166,8 @@ class RL(Optimizer):
     temperature: float = Field(gt=0)
     beta: float = Field(ge=0)
     """Weight of the KL to the warm-up model."""
+    kl_on_control_token: bool = Field(True, exclude_if=lambda on: on)
+    """Whether the KL holds the choice of mode too, as the paper's does; else it anchors the answers alone."""
     entropy: float = Field(0.0, ge=0, exclude_if=lambda weight: weight == 0)
     """Weight of the mean entropy of the tokens. The released code has 1e-3; the paper does not mention it."""
     scale_rewards: Literal["none", "group"] = "none"

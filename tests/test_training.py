@@ -75,6 +75,14 @@ def test_the_logs_of_a_tracker_outlive_the_training(untrained, tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").rglob("*")] == ["runs", "events"]
 
 
+def test_a_training_says_how_far_it_is(untrained, tmp_path, caplog):
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}] * 4)
+    settings = load_profile("smoke").sft.model_copy(update={"batch_size": 2, "save_steps": 1})
+    with caplog.at_level("INFO", "thinkless"):
+        train_supervised(untrained / "model", rows, settings, tmp_path / "sft", launch=Launch(), seed=0)
+    assert caplog.messages == [f"sft: update {done} of 2, 0 min left" for done in (1, 2)]
+
+
 def test_no_rank_gives_the_others_up_before_a_long_answer_ends(tmp_path):
     settings = load_profile("smoke").sft
     assert sft_config(settings, Launch(), tmp_path, seed=0).ddp_timeout >= 3600

@@ -5,6 +5,7 @@ so does ``pipeline("laptop", seed=1).run("rl-degrpo-0")``. Chapters call the lat
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -25,7 +26,7 @@ from thinkless.errors import StageError, UserError
 from thinkless.evaluation import evaluate, load_report
 from thinkless.evaluation.report import SETTINGS
 from thinkless.files import json_lines, write_text
-from thinkless.generation.chat_template import chat_prompt, check_turns, install_chat_template, TurnsError
+from thinkless.generation.chat_template import TurnsError, chat_prompt, check_turns, install_chat_template
 from thinkless.generation.load import open_generator
 from thinkless.models import build_model, build_tokenizer, fetch, load, load_tokenizer, save
 from thinkless.modes import Mode, add_control_tokens
@@ -44,6 +45,8 @@ from thinkless.runs.runner import Run, Runner, Stage
 from thinkless.runs.schema import StageKind
 from thinkless.runs.settings import PretrainedModel, Profile
 from thinkless.training import train_rl, train_supervised
+
+LOG = logging.getLogger(__name__)
 
 ROWS = "rows"
 """Folder of a supervised training's tokens, in the stage's."""
@@ -258,6 +261,7 @@ def _evaluate(source: str):
                 )
                 lines += report.lines()
                 write_text(path, lines)
+                LOG.info("%s: answers in setting %s are written", run.folder.name, setting)
         metrics: dict[str, Any] = load_report(path, gamma).summary()
         return metrics | ({"also_in_training": contamination} if contamination else {})
 

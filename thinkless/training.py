@@ -5,8 +5,10 @@ checkpoints let a killed run go on, and the result is an ordinary Transformers f
 """
 
 import json
+import logging
 import math
 import shutil
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from thinkless.runs.settings import RL, SFT, Base, Launch, Optimizer
 from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer, SumsInFloat32
 
 METRICS = "metrics.jsonl"
+LOG = logging.getLogger(__name__)
 KL_AT_FIRST = 0.01
 """Above what rounding can make of a policy that is still its own reference model (about 1e-4 in bfloat16)."""
 PATIENCE = 2 * 3600
@@ -78,6 +81,24 @@ class MetricsFile(TrainerCallback):
             raise StageError(
                 f"{self.folder.name}: kl is {logs['kl']:.3g} in the first update, expected 0: the reference "
                 "model is not the model that the training starts from; use launch.sharding=none"
+            )
+
+
+class Progress(TrainerCallback):
+    """Says at every logged row, at level INFO, how far a training is and what it has left."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def on_train_begin(self, args, state, control, **_):
+        self.begun = state.global_step, time.monotonic()
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            done, seconds = state.global_step - self.begun[0], time.monotonic() - self.begun[1]
+            left = seconds / done * (state.max_steps - state.global_step) / 60
+            LOG.info(
+                "%s: update %d of %d, %.0f min left", self.name, state.global_step, state.max_steps, left
             )
 
 
@@ -221,6 +242,7 @@ def _remove_checkpoints(folder: Path):
 
 def _train(trainer: Trainer, folder: Path):
     trainer.add_callback(MetricsFile(folder))
+    trainer.add_callback(Progress(folder.name))
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(folder / "checkpoints")
     if trainer.args.device.type == "cpu":

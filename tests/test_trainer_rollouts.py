@@ -57,7 +57,7 @@ def test_rollouts_are_generated_in_the_training_s_precision(parts, bf16, learner
 
 
 def test_padded_passes_have_few_shapes_and_the_same_values(untrained, monkeypatch):
-    """Prompts of 4 to 8 tokens and answers of up to 10: every pass is 8 or 16 wide on each side."""
+    """Prompts of 4 to 8 tokens and answers of up to 10: a pass is 8 or 16 wide on both sides of the seam."""
     widths, score = [], GRPOTrainer._get_per_token_logps_and_entropies
 
     def watched(self, model, ids, mask, keep, *args, **kwargs):

@@ -15,7 +15,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
+from trainers import QUESTIONS
+from transformers import TrainingArguments, set_seed
 
 from thinkless.errors import StageError
 from thinkless.pipeline import pipeline
@@ -26,7 +29,9 @@ from thinkless.training import (
     MetricsFile,
     last_checkpoint,
     read_metrics,
+    rl_config,
     sft_config,
+    train_rl,
     train_supervised,
 )
 
@@ -86,6 +91,42 @@ def test_a_training_says_how_far_it_is(untrained, tmp_path, caplog):
 def test_no_rank_gives_the_others_up_before_a_long_answer_ends(tmp_path):
     settings = load_profile("smoke").sft
     assert sft_config(settings, Launch(), tmp_path, seed=0).ddp_timeout >= 3600
+
+
+def test_one_process_takes_one_of_several_gpus(tmp_path, monkeypatch):
+    """On a machine with four Transformers finds four, and TRL refuses to train on them in one process."""
+    set_up = vars(TrainingArguments)["_setup_devices"].func
+
+    def four(arguments):
+        device = set_up(arguments)
+        arguments._n_gpu = 4
+        return device
+
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", property(four))
+    profile = load_profile("smoke")
+    assert sft_config(profile.sft, Launch(), tmp_path, seed=0).n_gpu == 1
+    assert rl_config("degrpo", profile.rl, Launch(), tmp_path, max_tokens=16, seed=0).n_gpu == 1
+
+
+def test_a_gpu_without_bfloat16_is_not_asked_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Tesla T4")
+    with pytest.raises(StageError, match="a Tesla T4 has no such numbers"):
+        sft_config(load_profile("smoke").sft, Launch(precision="bfloat16"), tmp_path, seed=0)
+
+
+def test_seeds_differ_in_sampling_too_behind_an_engine_that_seeds(untrained, tmp_path, monkeypatch):
+    """vLLM in the trainer's process seeds torch and numpy with its rank, which is 0 for every run."""
+    monkeypatch.setattr("thinkless.training.DeGRPOTrainer", lambda **_: Accelerator(cpu=True) and set_seed(0))
+    monkeypatch.setattr("thinkless.training._finish", lambda *_: [{"drawn": torch.rand(1).item()}])
+    settings = load_profile("smoke", {"rl.engine": "vllm"}).rl
+
+    def drawn(seed):
+        limits = {"launch": Launch(), "max_tokens": 16, "seed": seed}
+        return train_rl(untrained / "model", QUESTIONS, "degrpo", settings, tmp_path, **limits)["drawn"]
+
+    assert drawn(1) == drawn(1) != drawn(2)
 
 
 def test_metrics_past_the_checkpoint_are_dropped_on_resume(tmp_path):

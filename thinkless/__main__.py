@@ -88,6 +88,8 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--results", type=Path, help="where records go; by default where the plan says")
     sweep.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, one core each")
     sweep.add_argument("--record-only", action="store_true", help="record what is finished, run nothing")
+    bench = command("bench", _bench, "say how fast a finished pipeline was, and record it", _run_options)
+    bench.add_argument("--results", type=Path, help="where the record goes (default: results/ of the book)")
 
     book = command("book", None, "run the chapters and build the book")
     steps = book.add_subparsers(required=True, metavar="STEP")
@@ -179,6 +181,13 @@ def _sweep(options: argparse.Namespace):
         workers=options.workers,
         record_only=options.record_only,
     )
+
+
+def _bench(options: argparse.Namespace):
+    from thinkless.book.bench import bench
+    from thinkless.runs.provenance import RESULTS
+
+    bench(_runner(options), options.results or RESULTS)
 
 
 def _book_run(options: argparse.Namespace):

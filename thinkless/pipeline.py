@@ -155,6 +155,8 @@ def _distill(run: Run) -> dict[str, Any]:
         sampling=sampling,
         overlong=settings.overlong,
     )
+    for rows in run.folder.glob("*.arrow"):
+        rows.unlink()
     return counts
 
 
@@ -187,7 +189,9 @@ def _prepare_sft(run: Run):
         lengths = list(pairs["think_tokens"])
         pairs = in_batches_of_similar_length(pairs, lengths, settings.batch_size // 2, seed=run.seed)
         ask = partial(chat_prompt, tokenizer)
-        rows = distillation.sft_rows(pairs, settings.think_share, run.seed, ask, texts)
+        rows = distillation.sft_rows(
+            pairs, settings.think_share, run.seed, ask, texts, paired=settings.paired
+        )
         save_tokens(rows, tokenizer, run.folder / ROWS)
     texts.unlink(missing_ok=True)
 
@@ -197,7 +201,7 @@ def _sft(run: Run) -> dict[str, Any]:
     settings, start, launch = run.profile.sft, run.folder / "untrained", run.profile.launch
     assert settings is not None
     rows, share = load_tokens(run.folder / ROWS), settings.batch_size // launch.processes
-    if settings.think_share == 0.5:  # else rows come without their partners
+    if settings.think_share == 0.5 and settings.paired:  # else rows come without their partners
         rows = modes_on_every_process(
             rows,
             batch_size=settings.batch_size,
@@ -244,7 +248,7 @@ def _evaluate(source: str):
         except (ValueError, KeyError) as error:
             raise StageError(f"{path} is damaged ({error}): delete it to ask its questions again") from None
         contamination = run.profile.problems.contamination()
-        products = {"precision": settings.precision, "padding": run.profile.launch.padding}
+        products: dict[str, Any] = {"precision": settings.precision, "padding": run.profile.launch.padding}
         with closing(open_generator(model, settings.engine, **products)) as generator:
             problems = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
             for setting in [name for name in SETTINGS if name not in done]:

@@ -46,6 +46,9 @@ class DeGRPOConfig(GRPOConfig):
         default=1,
         metadata={"help": "Generate the rollouts in this many parts, by prompt length; not with vLLM."},
     )
+    kl_on_control_token: bool = field(
+        default=True, metadata={"help": "Whether the KL also holds the choice of mode, or the answers alone."}
+    )
     reject_equal_groups: bool = field(
         default=False, metadata={"help": "Average over the groups whose rewards differ; needs beta=0."}
     )
@@ -94,6 +97,9 @@ class SumsInFloat32(Trainer):
 
 class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
     """Drop-in for `trl.GRPOTrainer`; takes a `DeGRPOConfig` as `args`."""
+
+    _reference: torch.Tensor | None = None
+    """The reference's log-probabilities (B, T) in a loss whose KL leaves the control token alone."""
 
     def _generate_and_score_completions(self, inputs):
         output = super()._generate_and_score_completions(inputs)
@@ -161,11 +167,23 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
         if not shares.isnan().all():
             mode = "train" if self.model.training else "eval"
             self._metrics[mode]["control_share"].append(shares.nanmean().item())
-        return super()._compute_loss(model, {**inputs, "advantages": advantages})
+        inputs = {**inputs, "advantages": advantages}
+        if self.beta and not self.args.kl_on_control_token:
+            inputs["ref_per_token_logps"] = self._reference = inputs["ref_per_token_logps"].clone()
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self._reference = None
 
-    def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
-    ):
+    def _get_per_token_logps_and_entropies(self, *args, **kwargs):
+        found = self._trimmed_logps(*args, **kwargs)
+        if (
+            self._reference is not None
+        ):  # a policy that is its own reference has neither a KL nor its gradient
+            self._reference[:, 0] = found[0][:, 0].detach()
+        return found
+
+    def _trimmed_logps(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs):
         """TRL's method on trimmed parts of the batch; same values, (B, logits_to_keep), 0 on padding."""
         trimmable = all(
             kwargs[key] is None for key in kwargs.keys() - {"compute_entropy", "compute_aux_loss"}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, set_seed
 from datasets import Dataset
 from safetensors import SafetensorError, safe_open
 from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -131,8 +131,16 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> dict[str, Any]:
-    """The arguments that all three trainings pass to Transformers' Trainer."""
+    """The arguments that all three trainings pass to Transformers' Trainer.
+
+    Raises StageError for a GPU that has no bfloat16, if that is asked for.
+    """
     gpu = torch.cuda.is_available()
+    if gpu and launch.precision == "bfloat16" and torch.cuda.get_device_capability() < (8, 0):
+        raise StageError(
+            f"launch.precision=bfloat16: a {torch.cuda.get_device_name()} has no such numbers, and imitates "
+            "them slowly: take float32, or a GPU of the Ampere generation or later"
+        )
     minimum = {"min_lr": settings.min_learning_rate} if settings.schedule == "cosine_with_min_lr" else {}
     return {
         "output_dir": str(folder / "checkpoints"),
@@ -158,11 +166,17 @@ def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> 
     }
 
 
+def _on_one_device(config: Any) -> Any:
+    """`config` of a process that takes one GPU of those in sight; Transformers would split batches."""
+    config._n_gpu = min(config.n_gpu, 1)
+    return config
+
+
 def sft_config(settings: Base | SFT, launch: Launch, folder: Path, *, seed: int) -> SFTConfig:
     """TRL's configuration of a supervised training, for each of `launch.processes` processes."""
     share = settings.batch_size // launch.processes  # rows of an update on one process
     micro_batch = getattr(settings, "micro_batch", None) or share
-    return SFTConfig(
+    config = SFTConfig(
         **_arguments(settings, launch, folder, seed),
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=share // micro_batch,
@@ -172,6 +186,7 @@ def sft_config(settings: Base | SFT, launch: Launch, folder: Path, *, seed: int)
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
+    return _on_one_device(config)
 
 
 def rl_config(
@@ -195,14 +210,16 @@ def rl_config(
     arguments = _arguments(settings, launch, folder, seed)
     # profiles count steps, which are rollouts; TRL counts updates
     arguments["save_steps"] *= settings.updates_per_step
-    return DeGRPOConfig(
+    config = DeGRPOConfig(
         **arguments,
         **vllm,
         objective=objective,
         alpha=settings.alpha,
         epsilon=settings.epsilon,
         beta=settings.beta,
+        entropy_coef=settings.entropy,
         scale_rewards=settings.scale_rewards,
+        kl_on_control_token=settings.kl_on_control_token,
         reject_equal_groups=settings.reject_equal_groups,
         max_steps=settings.steps * settings.updates_per_step,
         num_generations=settings.group_size,
@@ -216,6 +233,7 @@ def rl_config(
         logging_steps=1,
         shuffle_dataset=False,
     )
+    return _on_one_device(config)
 
 
 def _finish(trainer: Trainer, folder: Path) -> list[dict]:
@@ -302,6 +320,8 @@ def train_rl(
         processing_class=tokenizer,
         reward_funcs=ModeReward(tokenizer, settings.gamma),
     )
+    if settings.engine == "vllm":  # started in this process, it has seeded everything with its rank
+        set_seed(seed, device_specific=True)
     history = _finish(trainer, folder)
     tail = history[-max(1, len(history) // 10) :]  # one step is too noisy for a summary
     names = sorted({name for row in tail for name in row if name not in ("step", "epoch")})

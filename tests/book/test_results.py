@@ -21,6 +21,7 @@ from thinkless.runs.profiles import load_profile
 from thinkless.runs.provenance import RESULTS
 
 RUN = (0, "rl-degrpo-0")
+MODES = ("think", "short")
 
 
 @pytest.fixture(scope="module")
@@ -185,11 +186,14 @@ def test_without_pull_there_is_none(objective):
 
 def test_runs_by_hand(tmp_path):
     rates = [0.5, 0.5, 0.6, 0.7, 0.6, 0.7, 0.6, 0.7, 0.1]
-    figures = {str(n): 1.0 for n in range(1, 6)}
-    warm = {f"accuracy_{m}_by_level": figures for m in ("think", "short")}
-    warm |= {f"tokens_{m}_by_level": figures for m in ("think", "short")}
-    warm["think_rate_by_level"] = {str(n): 0.5 for n in range(1, 6)}
-    shared = {"variant": "v", "profile": "laptop", "overrides": {}, "pipeline_seed": 0}
+    kinds = ("1 of 1", "1 of 3", "1 of 4", "2 of 2", "2 of 4", "3 of 3", "4 of 4")
+    warm = {
+        f"{figure}_{m}_by_kind": dict.fromkeys(kinds, 1.0) for figure in ("accuracy", "tokens") for m in MODES
+    }
+    warm["think_rate_by_kind"] = dict.fromkeys(kinds, 0.5)
+    warm["think_rate_by_level"] = {str(n): 0.5 for n in range(1, 5)}
+    climbing = {"rl.warmup_steps": 12}  # so steps 1 to 3 are not yet looked at
+    shared = {"variant": "v", "profile": "laptop", "overrides": climbing, "pipeline_seed": 0}
     rows = [
         {**shared, "stage": "sft", "metrics": warm},
         {
@@ -203,9 +207,9 @@ def test_runs_by_hand(tmp_path):
     (run,) = runs(read_records(tmp_path)).to_dict("records")
     assert (run["objective"], run["seed"], run["regret"]) == ("token_mean", 2, 0.3)
     assert run["pull"] < 0  # both modes are always right, so the short one pays
-    assert run["early"] == pytest.approx(0.15)
+    assert run["early"] == pytest.approx(0.16)
     assert run["held"] is False
-    assert run["level 3"] == 0.5
+    assert (run["level 3"], run["2 of 4"]) == (0.5, 0.5)
 
 
 def test_damaged_records_are_named(tmp_path):

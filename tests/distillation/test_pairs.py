@@ -146,6 +146,12 @@ def test_a_row_says_whether_its_answer_ended(pairs):
     assert list(rows["ended"]) == [True, True, False, True, True, True]
 
 
+def test_rows_that_are_not_paired_are_of_either_mode_in_turn(pairs):
+    rows = sft_rows(Dataset.from_list([*pairs] * 3), paired=False)
+    assert [c.partition(">")[0] for c in rows["completion"]] == ["<think", "<short"] * 4 + ["<think"]
+    assert list(rows["prompt"]) == list(Dataset.from_list([*pairs] * 3)["question"])
+
+
 @pytest.mark.parametrize("think_share", [0.2, 0.8])
 def test_another_balance_leaves_out_rows_of_the_rarer_mode(think_share, pairs):
     many = Dataset.from_list([*pairs] * 400)
@@ -203,6 +209,13 @@ def test_a_teacher_may_have_a_limit_of_its_own(teachers):
     assert list(pairs["short_tokens"]) == [2, 7, 2]
 
 
+def test_rows_are_on_disk_since_a_million_do_not_fit(teachers, tmp_path):
+    pairs = distill(PROBLEMS, teachers, **SETTINGS, folder=tmp_path)
+    assert [file["filename"] for file in pairs.cache_files] == [str(tmp_path / "short.arrow")]
+    assert keep_pairs(pairs).cache_files == pairs.cache_files
+    assert not list(tmp_path.glob("cache-*"))  # a filter's indices are numbers, and stay in memory
+
+
 def test_answers_are_kept_in_the_folder_and_asked_once(teachers, pairs, tmp_path):
     class Gone:
         """A generator that may be made but not asked."""
@@ -237,7 +250,7 @@ def smoke(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("full_at", "stored"), [("think.jsonl", []), ("short.jsonl", ["think"]), ("distill", ["think", "short"])]
+    ("full_at", "stored"), [("think.jsonl", []), ("distill", ["think"]), ("distill", ["think", "short"])]
 )
 def test_a_full_disk_is_one_line_and_a_resumed_stage_ends_as_a_whole_one(smoke, capfd, full_at, stored):
     folder = pipeline("smoke", 0, json.loads(smoke[5]), smoke[7]).folder("distill")

@@ -13,10 +13,9 @@ from thinkless.evaluation.report import present_names
 from thinkless.files import json_lines
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.provenance import RESULTS
+from thinkless.runs.settings import RL
 
 RECORDS, QUESTIONS = "evidence.jsonl", "evidence_questions.csv"
-EARLY = slice(2, 8)
-"""Steps 3 to 8 of a run: later than its first updates, before it can tell questions apart."""
 
 
 def _existing(path: Path) -> Path:
@@ -65,12 +64,22 @@ def warm_up(records: Sequence[Mapping[str, Any]], variant: str = "as-it-is") -> 
     )
 
 
+def early(settings: RL) -> slice:
+    """Steps of a run that are later than its first updates, before it can tell questions apart.
+
+    3 to 8, or later where the learning rate climbs for long: from a quarter of the climb to its half.
+    """
+    climb = settings.warmup_steps
+    return slice(max(2, climb // 4), max(8, climb // 2))
+
+
 def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row per RL run: what was changed, what the closed form said, what came of it.
 
     Columns: `variant`, `objective`, `pipeline_seed`, `seed` (of RL, from 0 on), `pull` (the closed form's
-    on the average), `early` (think rate of steps 3 to 8 less that of the first), `held` (whether these have
-    the same sign), the figures of the evaluation by name, and `level 1` ... the think rates.
+    on the average), `early` (think rate of the `early` steps less that of the first), `held` (whether these
+    have the same sign), the figures of the evaluation by name, and the think rates: `level 1` ... and, where
+    questions have kinds, `1 of 1` ...
     """
     warm = {(r["variant"], r["pipeline_seed"]): r["metrics"] for r in records if r["stage"] == "sft"}
     rows = []
@@ -82,9 +91,10 @@ def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         profile = load_profile(record["profile"], record["overrides"])
         pull = predicted_pull(warm[variant, pipeline_seed], profile, objective).sum()
         rates = record["curves"]["think_rate"]
-        early = float(np.mean(rates[EARLY]) - rates[0])
+        moved = float(np.mean(rates[early(profile.rl)]) - rates[0])
         row = {"variant": variant, "pipeline_seed": pipeline_seed, "objective": objective, "seed": int(seed)}
-        row |= {"pull": pull, "early": early, "held": bool(early * pull > 0)}
+        row |= {"pull": pull, "early": moved, "held": bool(moved * pull > 0)}
         row |= {name: value for name, value in metrics.items() if not isinstance(value, dict)}
-        rows.append(row | {f"level {k}": v for k, v in metrics["think_rate_by_level"].items()})
+        row |= {f"level {k}": v for k, v in metrics["think_rate_by_level"].items()}
+        rows.append(row | metrics.get("think_rate_by_kind", {}))
     return pd.DataFrame(rows)

@@ -82,7 +82,7 @@ def keep_pairs(pairs: Dataset, overlong: Overlong = "drop") -> Dataset:
     # `datasets` would hash the code of `fit` into the files, and with it into the keys of all later stages
     made_of = digest([pairs._fingerprint, overlong])[:16]
     columns = [f"{mode.label}_fault" for mode in Mode]
-    return pairs.filter(fit, input_columns=columns, new_fingerprint=made_of)
+    return pairs.filter(fit, input_columns=columns, new_fingerprint=made_of, keep_in_memory=True)
 
 
 def _reason(name: str | None, overlong: Overlong) -> str | None:

@@ -61,8 +61,9 @@ def distill(
     from the training (None if none does). Nothing is dropped; see `gate.keep_pairs`.
 
     `folder` keeps the answers, `think.jsonl` and `short.jsonl`, for a run that is resumed there; the
-    same arguments give the same rows whether or not it was. Raises OSError naming the file if the disk
-    is full, and what the engine raises if it is gone; either way what arrived is kept.
+    same arguments give the same rows whether or not it was. The rows are read from `*.arrow` beside them.
+    Raises OSError naming the file if the disk is full, and what the engine raises if it is gone; either way
+    what arrived is kept.
     """
     with ExitStack() as stack:
         folder = Path(folder or stack.enter_context(TemporaryDirectory()))
@@ -82,7 +83,7 @@ def distill(
                 top_p=top_p,
                 seed=seed,
             )
-            problems = _add_answers(problems, teacher.mode, answers, keys, limit)
+            problems = _add_answers(problems, teacher.mode, answers, keys, limit, folder)
     return problems
 
 
@@ -99,6 +100,8 @@ def sft_rows(
     seed: int = 0,
     ask: Callable[[str], str] = lambda words: words,
     file: Path | None = None,
+    *,
+    paired: bool = True,
 ) -> Dataset:
     """Two training rows per pair, `prompt`, `completion` and `ended`, the two modes of a question adjacent.
 
@@ -106,13 +109,18 @@ def sft_rows(
     behind one that has not `ended` no end token belongs.
     Adjacent rows of an even-sized batch keep the modes balanced in every single update, not only on average.
     Another `think_share` leaves out rows of the rarer mode at random, so that this share of the others is
-    expected to think. The rows are kept in memory, or in `file`: a million pairs do not fit.
+    expected to think. Rows that are not `paired` are one per pair, of either mode in turn. They are kept in
+    memory, or in `file`: a million pairs do not fit.
     """
     shares = {Mode.THINK: think_share, Mode.SHORT: 1 - think_share}
     rng = random.Random(f"balance-{seed}")
     kept = [
-        [think_share == 0.5 or rng.random() * max(shares.values()) < shares[mode] for mode in Mode]
-        for _ in range(len(pairs))
+        [
+            (paired or place == number % 2)
+            and (think_share == 0.5 or rng.random() * max(shares.values()) < shares[mode])
+            for place, mode in enumerate(Mode)
+        ]
+        for number in range(len(pairs))
     ]
 
     def rows(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
@@ -135,8 +143,10 @@ def sft_rows(
     )
 
 
-def _add_answers(problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[str], limit: int) -> Dataset:
-    """The columns of one teacher. They are read from its file row by row: all at once may not fit."""
+def _add_answers(
+    problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[str], limit: int, folder: Path
+) -> Dataset:
+    """The columns of one teacher, read from its file and written to `folder` row by row: all may not fit."""
     kinds = {
         "response": "string",
         "correct": "bool",
@@ -165,5 +175,6 @@ def _add_answers(problems: Dataset, mode: Mode, answers: AnswerFile, keys: list[
             problems.features | {f"{mode.label}_{name}": Value(kind) for name, kind in kinds.items()}
         ),
         load_from_cache_file=False,
+        cache_file_name=str(folder / f"{mode.label}.arrow"),
         new_fingerprint=digest(keys)[:16],
     )

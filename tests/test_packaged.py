@@ -104,18 +104,23 @@ def test_nothing_is_unpacked_where_the_hub_alone_was_named(tmp_path):
     assert "package" not in str(raised.value)
 
 
-@needs_package
 @pytest.mark.slow
-def test_two_steps_of_every_stage_with_the_real_weights(tmp_path):
-    """Wiring: what two updates teach is nothing. The answers end, are counted, and have both modes."""
-    runner = pipeline("pocket", overrides=SMALLEST, runs_dir=tmp_path)
+@pytest.mark.parametrize("weights", ["tiny", pytest.param("real", marks=needs_package)])
+def test_two_steps_of_every_stage(weights, tmp_path):
+    """Wiring: what two updates teach is nothing. Answers are counted and cut off, and forced modes come first."""
+    tiny = {"model.path": str(tmp_path / "published"), "model.revision": None, "model.package": None}
+    if weights == "tiny":
+        make_qwen25_layout(tmp_path / "published")
+    runner = pipeline(
+        "pocket", overrides=SMALLEST | (tiny if weights == "tiny" else {}), runs_dir=tmp_path / "runs"
+    )
     runner.run("eval-rl-degrpo-0")
-    kept = runner.manifest("distill")["metrics"]
-    assert runner.manifest("sft")["metrics"]["updates"] == 2, kept
+    assert runner.manifest("sft")["metrics"]["updates"] == 2
     steps = read_metrics(runner.folder("rl-degrpo-0"))
     assert [row["step"] for row in steps] == [1, 2]
-    assert all(row["completions/mean_length"] <= 24 for row in steps)
+    assert all(0 < row["completions/mean_length"] <= 24 for row in steps)
     answers = pd.read_json(runner.folder("eval-rl-degrpo-0") / "answers.jsonl", lines=True)
     assert answers.groupby("setting").size().to_dict() == {"free": 4, "short": 4, "think": 4}
-    assert set(answers[answers["setting"] == "think"]["mode"]) == {"think"}
+    for mode in ("think", "short"):
+        assert set(answers.loc[answers["setting"] == mode, "mode"]) == {mode}
     assert runner.manifest("rl-degrpo-0")["peak_memory_mib"] < 10_000

@@ -5,6 +5,7 @@ so does ``pipeline("laptop", seed=1).run("rl-degrpo-0")``. Chapters call the lat
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -44,6 +45,8 @@ from thinkless.runs.runner import Run, Runner, Stage
 from thinkless.runs.schema import StageKind
 from thinkless.runs.settings import PretrainedModel, Profile
 from thinkless.training import train_rl, train_supervised
+
+LOG = logging.getLogger(__name__)
 
 ROWS = "rows"
 """Folder of a supervised training's tokens, in the stage's."""
@@ -245,7 +248,7 @@ def _evaluate(source: str):
         except (ValueError, KeyError) as error:
             raise StageError(f"{path} is damaged ({error}): delete it to ask its questions again") from None
         contamination = run.profile.problems.contamination()
-        products = {"precision": settings.precision, "padding": run.profile.launch.padding}
+        products: dict[str, Any] = {"precision": settings.precision, "padding": run.profile.launch.padding}
         with closing(open_generator(model, settings.engine, **products)) as generator:
             problems = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
             for setting in [name for name in SETTINGS if name not in done]:
@@ -262,6 +265,7 @@ def _evaluate(source: str):
                 )
                 lines += report.lines()
                 write_text(path, lines)
+                LOG.info("%s: answers in setting %s are written", run.folder.name, setting)
         metrics: dict[str, Any] = load_report(path, gamma).summary()
         return metrics | ({"also_in_training": contamination} if contamination else {})
 

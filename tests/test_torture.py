@@ -28,7 +28,8 @@ def tortured(tmp_path_factory):
 def test_a_pipeline_that_is_killed_ends_as_if_it_had_not_been(tortured):
     _, last, record = tortured
     assert last.startswith(f"{KILLS} kills, {KILLS} survived, equal, ")
-    assert record["equal"] and record["difference"] is None
+    assert record["equal"]
+    assert record["difference"] is None
     assert sum(record["killed_in"].values()) == record["kills"] == KILLS
 
 

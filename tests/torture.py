@@ -2,9 +2,9 @@
 
 Run: python tests/torture.py [--kills 200] [--seed 0] [--folder FOLDER] [--record results/torture.jsonl]
 
-`thinkless train --profile smoke` runs once undisturbed. Then it is killed and begun again, in one folder, until
-it ends; then so in a fresh folder, until there were enough kills. What every stage promises is compared with
-the undisturbed run. Each attempt is a process group of its own, forked from a process that has only imported
+`thinkless train --profile smoke` runs once undisturbed. Then it is killed and begun again, in one folder,
+until it ends; then so in a fresh folder, until there were enough kills. What every stage promises is compared
+with the undisturbed run. Each attempt is a process group of its own, forked from a process that has only imported
 the package: so moments fall into the work, not into ten seconds of imports, and no state outlives an attempt.
 The moments follow from the seed. Kill this command itself and call it again: it goes on from its attempts.
 """
@@ -174,7 +174,7 @@ def torture(folder: Path, kills: int, seed: int) -> dict[str, Any]:
 
     last = attempts[-1]["end"]
     return {
-        "what": "thinkless train --profile smoke, killed at random moments until it ended, beside it undisturbed",
+        "what": "thinkless train --profile smoke, killed at random moments, beside an undisturbed run",
         "command": f"python tests/torture.py --kills {kills} --seed {seed}",
         "commit": commit(),
         "hardware": hardware(),

@@ -107,7 +107,7 @@ def test_nothing_is_unpacked_where_the_hub_alone_was_named(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", ["tiny", pytest.param("real", marks=needs_package)])
 def test_two_steps_of_every_stage(weights, tmp_path):
-    """Wiring: what two updates teach is nothing. Answers are counted and cut off, and forced modes come first."""
+    """Wiring: what two updates teach is nothing. Answers are counted and cut off; forced modes come first."""
     tiny = {"model.path": str(tmp_path / "published"), "model.revision": None, "model.package": None}
     if weights == "tiny":
         make_qwen25_layout(tmp_path / "published")

@@ -133,6 +133,7 @@ SHORT_CONTEXT = "Qwen/Qwen2.5-Math-1.5B-Instruct"
         ("h100x4", {"launch.precision": "float32"}, {}, ["launch.precision=float32", "bfloat16"]),
         ("h100x4", {"problems.evaluate": ["aime"]}, {}, ["unknown problem set 'aime'", "aime_2024"]),
         ("laptop", {}, {}, ["profile 'laptop' takes minutes"]),
+        ("pocket", {}, {}, ["profile 'pocket' takes hours on two cores", "run it"]),
         ("h100x4", {"model.path": "no/such"}, {}, ["no shape for the model 'no/such'"]),
         ("h100x4", {}, {"gpu": "h1000"}, ["gpu='h1000'", "h100"]),
         ("h100x4", {}, {"price": -1.0}, ["price=-1.0"]),

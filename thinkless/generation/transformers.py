@@ -57,7 +57,7 @@ class TransformersGenerator:
         rows = [row for row in range(len(prompts)) if fit[row] for _ in range(sampling.n)]
         rows.sort(key=lambda row: len(prompts[row]))  # a batch is as slow as its longest prompt
         answers = [[] if room else [TOO_LONG] * sampling.n for room in fit]
-        with torch.random.fork_rng(), torch.inference_mode(), self._products():
+        with torch.random.fork_rng(), torch.inference_mode(), self.products():
             torch.manual_seed(sampling.seed)
             for start in range(0, len(rows), self.batch_size):
                 batch = rows[start : start + self.batch_size]
@@ -66,7 +66,8 @@ class TransformersGenerator:
                     answers[row].append(completion)
         return answers
 
-    def _products(self) -> torch.autocast:
+    def products(self) -> torch.autocast:
+        """The context in which the model computes in `precision`."""
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def close(self):

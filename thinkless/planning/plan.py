@@ -43,7 +43,8 @@ def make_plan(
     gpu = gpu or ("h100" if profile.launch.processes > 1 else "rtx4090")
     model, problems = profile.model, profile.problems
     if not isinstance(model, PretrainedModel) or not isinstance(problems, MathProblems):
-        raise PlanError(f"profile {profile.name!r} takes minutes on any machine: run it; h100x4 has a plan")
+        takes = "minutes on any machine" if profile.base else "hours on two cores, which no data sheet tells"
+        raise PlanError(f"profile {profile.name!r} takes {takes}: run it; h100x4 has a plan")
     if gpu not in GPUS:
         raise PlanError(f"gpu={gpu!r}: expected one of {', '.join(GPUS)}")
     if not price >= 0:

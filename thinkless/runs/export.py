@@ -13,6 +13,7 @@ from httpx import HTTPError
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
 from thinkless.errors import StageError
+from thinkless.files import read_json, write_json
 from thinkless.runs.runner import Runner
 from thinkless.runs.settings import PretrainedModel
 
@@ -58,6 +59,8 @@ _SHOWN = {
 def export(runner: Runner, stage: str, folder: Path) -> Path:
     """Copy a finished stage's model into the new `folder`, with a card.
 
+    Its generation config says how long answers may be: as long as in its training. A server keeps to that.
+
     Raises StageError if the stage has no model or has not finished with these settings, or if `folder`
     exists already.
     """
@@ -74,6 +77,9 @@ def export(runner: Runner, stage: str, folder: Path) -> Path:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial)
+    if longest := runner.manifest(stage)["metrics"].get("longest_answer"):  # as the manifest stays behind
+        path = partial / "generation_config.json"
+        write_json(path, read_json(path) | {"max_new_tokens": longest})
     card.save(partial / CARD)
     partial.rename(folder)
     return folder

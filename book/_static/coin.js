@@ -4,7 +4,7 @@
 (() => {
   "use strict";
   const RATE = 4; // what one step makes of the mean push
-  const MIDDLE = 320, LOGIT = 70, PUSH = 150, ROW = 16, TOP = 56; // pixels of the drawing, of one unit of z and of a push
+  const WIDTH = 440, MIDDLE = 220, LOGIT = 48, PUSH = 100, ROW = 16, TOP = 56; // pixels
   const PAUSE = 150; // milliseconds between two steps of ten
 
   const sigmoid = (z) => 1 / (1 + Math.exp(-z));
@@ -24,6 +24,7 @@
   }
 
   function arrow(name, from, to, y) {
+    if (Math.abs(to - from) < 1) return `<circle class="${name}" cx="${from}" cy="${y}" r="3"/>`;
     const size = Math.min(7, Math.abs(to - from)), back = to - Math.sign(to - from) * size;
     const head = `${to},${y} ${back},${y - 5} ${back},${y + 5}`;
     return `<line class="${name}" x1="${from}" y1="${y}" x2="${back}" y2="${y}"/><polygon class="${name}" points="${head}"/>`;
@@ -79,10 +80,10 @@
         arrow(answer.think ? "think" : "short", MIDDLE, reach(answer.push), TOP + ROW * (i + 0.5)),
       );
       const step = group.length ? arrow("step", place(z()), place(z() + RATE * push()), 24) : "";
-      drawing.setAttribute("viewBox", `0 0 640 ${height}`);
+      drawing.setAttribute("viewBox", `0 0 ${WIDTH} ${height}`);
       drawing.setAttribute("aria-label", said.textContent);
       drawing.innerHTML =
-        `<line class="axis" x1="12" y1="24" x2="628" y2="24"/>${marks.join("")}${before.join("")}` +
+        `<line class="axis" x1="6" y1="24" x2="${WIDTH - 6}" y2="24"/>${marks.join("")}${before.join("")}` +
         `<line class="axis" x1="${MIDDLE}" y1="${TOP - 6}" x2="${MIDDLE}" y2="${height}"/>${arrows.join("")}${step}` +
         `<circle class="now" cx="${place(z())}" cy="24" r="8"/>`;
       const row = ({ think, reward, advantage, push }, i) =>

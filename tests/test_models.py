@@ -4,6 +4,7 @@ Run: python -m pytest tests/test_models.py
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from conftest import TINY
 from real_layout import make_qwen25_layout, make_r1_layout
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils import WEIGHTS_NAME
 
 from thinkless.errors import UserError
 from thinkless.generation.load import open_generator
@@ -188,6 +190,27 @@ def test_a_damaged_model_is_one_line(damage, untrained, tmp_path):
     with pytest.raises(UserError, match="cannot load the model") as error:
         load(tmp_path / "model")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("opener", [load, lambda folder: fetch(str(folder))], ids=["load", "fetch"])
+@pytest.mark.parametrize("brings", ["pickle", "code"])
+def test_a_folder_brings_weights_and_no_code(opener, brings, untrained, tmp_path):
+    """Weights as a pickle, or a class of the folder's own, would run whatever their author likes."""
+    folder = Path(shutil.copytree(untrained / "model", tmp_path / "model"))
+    if brings == "pickle":
+        (folder / "model.safetensors").unlink()
+        torch.save(
+            AutoModelForCausalLM.from_pretrained(untrained / "model").state_dict(), folder / WEIGHTS_NAME
+        )
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        own = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+        (folder / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": own}))
+        (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(UserError, match="cannot load the model") as error:
+        opener(folder)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("left", [[], ["tokenizer_config.json"]], ids=str)

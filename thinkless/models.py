@@ -27,8 +27,12 @@ from transformers import (
 from transformers.utils import cached_file
 
 from thinkless.errors import UserError
+from thinkless.files import digest_files
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
+
+HARMLESS: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
+"""Weights that are numbers and no pickles, which could run anything; and no code of a model's own folder."""
 
 ROUNDING = 1e-6
 """Relative standard deviation of a rounding seed's noise: about eight units in the last place of float32."""
@@ -122,7 +126,9 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     differently from its own file, as it does with any but byte-level BPE beside a config of type qwen2.
     """
     with loading(name):
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=revision, padding_side="left", trust_remote_code=False
+        )
         if not tokenizer.encode(PROBE, add_special_tokens=False):  # Transformers makes one of nothing
             raise ValueError("it has no tokenizer's files")
     tokenizer.more_ends = _ends(name, revision)
@@ -163,7 +169,7 @@ def load(folder: Path, attention: str = "sdpa") -> tuple[PreTrainedModel, PreTra
     """
     with loading(folder):
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation=attention
+            folder, dtype=torch.float32, attn_implementation=attention, **HARMLESS
         )
         model.own_defaults, model.generation_config = (
             model.generation_config,
@@ -183,7 +189,17 @@ def fetch(path: str, revision: str | None = None) -> tuple[PreTrainedModel, PreT
     """
     with loading(path):
         tokenizer = load_tokenizer(path, revision)
-        return AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto"), tokenizer
+        model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto", **HARMLESS)
+        return model, tokenizer
+
+
+def fetched_files(path: str, revision: str | None = None) -> dict[str, str]:
+    """SHA-256 of each file that `fetch` may have read of a published model, by name."""
+    config = _file(path, "config.json", revision)
+    assert config is not None
+    folder = Path(config).parent
+    read = (".json", ".jinja", ".model", ".safetensors", ".txt")
+    return digest_files(folder, sorted(file.name for file in folder.iterdir() if file.suffix in read))
 
 
 def save(

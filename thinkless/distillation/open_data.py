@@ -215,6 +215,12 @@ def _read(
             )
         if path.is_file():
             rows = load_dataset(path.suffix.lstrip("."), data_files=glob.escape(source), split=split)
+        elif path.is_dir() and glob.escape(source) != source:  # a pattern to `datasets`, were it given alone
+            found = sorted(path.rglob("*.parquet"))
+            found = [file for file in found if split in re.split(r"\W", file.stem)] or found
+            rows = load_dataset(
+                "parquet", data_files={split: [glob.escape(str(file)) for file in found]}, split=split
+            )
         else:
             rows = load_dataset(source, name, split=split, revision=revision)
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from thinkless.distillation.open_data import Recorded, as_completion
 from thinkless.distillation.pairs import Teacher
+from thinkless.errors import StageError
 from thinkless.generation import Completion, ServerGenerator, TransformersGenerator
 from thinkless.generation.load import open_generator
 from thinkless.grading import is_correct
@@ -85,6 +86,11 @@ def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teach
             )
             yield Teacher(server, mode, name=settings.model, max_tokens=settings.max_tokens)
         case ModelTeacher():
+            if load_tokenizer(settings.path, settings.revision).chat_template is None:
+                raise StageError(
+                    f"teacher {settings.path}: its tokenizer has no chat template, so it cannot be asked: "
+                    "take a model that was tuned to answer questions"
+                )
             with closing(open_generator(settings.path, settings.engine, settings.revision)) as engine:
                 yield Teacher(engine, mode, _chat(engine.tokenizer), name=settings.path)
 

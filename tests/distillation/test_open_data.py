@@ -181,10 +181,7 @@ def test_folders_and_parquet(file, tokenizer, tmp_path):
     assert Recorded(str(folder), tokenizer).counts["duplicate"] == 2
     parquet = tmp_path / "parquet" / "train-00000 [v2].parquet"
     Dataset.from_list([OPEN_R1, without(OPEN_R1, problem="9-1=")]).to_parquet(parquet)
-    odd = tmp_path / "data [v2]" / "deep"
-    Dataset.from_list([OPEN_R1, without(OPEN_R1, problem="9-1=")]).to_parquet(odd / "train-0.parquet")
-    Dataset.from_list([without(OPEN_R1, problem="7-1=")]).to_parquet(odd / "test-0.parquet")
-    for source in (parquet, parquet.parent, odd.parent):
+    for source in (parquet, parquet.parent):
         recorded = Recorded(str(source), tokenizer)
         assert recorded.counts["used"] == 2
         assert recorded.generate(["3+5="], max_tokens=99)[0][0].text == RECORD.response
@@ -214,9 +211,21 @@ def test_a_missing_column_is_named(file, tokenizer):
         Recorded(str(file), tokenizer, where={"domain": {"math"}})
 
 
+@pytest.mark.parametrize("name", ["a[1]", "a*", "plain"])
+def test_a_folder_of_parquet_is_read_whatever_its_name(name, tokenizer, tmp_path, monkeypatch):
+    folder = tmp_path / name / "data"
+    folder.mkdir(parents=True)
+    Dataset.from_list([OPEN_R1]).to_parquet(folder / "train-00000-of-00001.parquet")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    assert Recorded(str(folder.parent), tokenizer).counts["used"] == 1
+    monkeypatch.chdir(folder.parent)
+    assert Recorded(".", tokenizer).counts["used"] == 1
+
+
 @pytest.mark.parametrize(
     ("source", "revision", "message"),
     [
+        ("./answers", "a" * 40, "no such file or folder"),
         ("open-thoughts/OpenThoughts2-1M", None, "give its commit as revision"),
         ("open-thoughts/OpenThoughts2-1M", "a" * 40, "cannot read open-thoughts/OpenThoughts2-1M: "),
         ("nowhere.jsonl", None, "cannot read nowhere.jsonl: .*No such file"),

@@ -18,12 +18,9 @@ from test_store import disk_full_after
 from thinkless.__main__ import main
 from thinkless.distillation.gate import keep_pairs, summary
 from thinkless.distillation.pairs import Teacher, distill, load_pairs, sft_rows
-from thinkless.distillation.teachers import open_teacher
-from thinkless.errors import StageError
 from thinkless.generation import Completion
 from thinkless.modes import Mode
 from thinkless.pipeline import pipeline
-from thinkless.runs.settings import ModelTeacher
 
 PROBLEMS = Dataset.from_list(
     [
@@ -273,11 +270,3 @@ def test_a_full_disk_is_one_line_and_a_resumed_stage_ends_as_a_whole_one(smoke, 
     assert f"{full_at} (File too large)" in error
     assert main(smoke) == 0
     assert [list(load_from_disk(folder / "pairs")), *(file.read_bytes() for file in files)] == whole
-
-
-def test_a_model_without_a_chat_template_is_no_teacher(untrained):
-    settings = ModelTeacher(kind="model", path=str(untrained / "model"))
-    teacher = open_teacher(settings, Mode.SHORT, untrained)
-    with pytest.raises(StageError, match="its tokenizer has no chat template") as error, teacher:
-        pass
-    assert "\n" not in str(error.value)

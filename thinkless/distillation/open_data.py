@@ -26,6 +26,7 @@ from thinkless.errors import StageError
 from thinkless.files import json_lines
 from thinkless.generation import Completion
 from thinkless.grading import final_answer
+from thinkless.models import is_path
 from thinkless.modes import END_OF_THINKING, Mode
 
 LEFT_OUT = (
@@ -209,18 +210,20 @@ def _read(
         if files:
             lines = [line for file in files for line in json_lines(file)]
             return [line.value for line in lines], lambda number: lines[number].place
-        if revision is None and not path.exists():
+        if not path.exists() and (revision is None or is_path(source)):
             raise StageError(
                 f"{source}: no such file or folder; for a data set of the hub, give its commit as revision"
             )
         if path.is_file():
             rows = load_dataset(path.suffix.lstrip("."), data_files=glob.escape(source), split=split)
-        elif path.is_dir() and glob.escape(source) != source:  # a pattern to `datasets`, were it given alone
-            found = sorted(path.rglob("*.parquet"))
-            found = [file for file in found if split in re.split(r"\W", file.stem)] or found
-            rows = load_dataset(
-                "parquet", data_files={split: [glob.escape(str(file)) for file in found]}, split=split
-            )
+        elif path.is_dir() and glob.has_magic(str(path.resolve())):
+            # to datasets a folder's name is a pattern, and only the names of files can be escaped
+            parts = sorted(path.resolve().rglob("*.parquet"))
+            parts = [part for part in parts if split in re.split(r"[-_.]", part.stem)] or parts
+            escaped = {split: [glob.escape(str(part)) for part in parts]}
+            rows = load_dataset("parquet", data_files=escaped, split=split)
+        elif path.is_dir():
+            rows = load_dataset(str(path.resolve()), name, split=split)
         else:
             rows = load_dataset(source, name, split=split, revision=revision)
     except (OSError, ValueError) as error:

@@ -86,12 +86,12 @@ def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teach
             )
             yield Teacher(server, mode, name=settings.model, max_tokens=settings.max_tokens)
         case ModelTeacher():
-            if load_tokenizer(settings.path, settings.revision).chat_template is None:
-                raise StageError(
-                    f"teacher {settings.path}: its tokenizer has no chat template, so it cannot be asked: "
-                    "take a model that was tuned to answer questions"
-                )
             with closing(open_generator(settings.path, settings.engine, settings.revision)) as engine:
+                if engine.tokenizer.chat_template is None:
+                    raise StageError(
+                        f"teacher {settings.path}: has no chat template, expected a model that was trained "
+                        "to answer: name such a one, or serve it with a template of its own (kind: server)"
+                    )
                 yield Teacher(engine, mode, _chat(engine.tokenizer), name=settings.path)
 
 

@@ -116,16 +116,12 @@ def open_chat(
 ) -> Chat:
     """A `Chat` with a model folder or a model of the hub; `tolerance` in nats, see `Chat.sampling`.
 
-    `max_tokens` None: as long as the answers that the model was trained on, by its stage's manifest or by
-    `max_new_tokens` of its own folder, else `LONGEST`.
+    `max_tokens` None: as long as the answers that the model was trained on, else `LONGEST`.
     Raises UserError if it is no hybrid model, or for impossible settings.
     """
     try:
         sampling = Sampling(
-            max_tokens=LONGEST if max_tokens is None else max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            mode_bias=tolerance,
+            max_tokens=max_tokens or LONGEST, temperature=temperature, top_p=top_p, mode_bias=tolerance
         )
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -138,7 +134,7 @@ def open_chat(
             "warm-up or RL wrote, such as runs/laptop/seed0/rl-degrpo-0/model"
         )
     if max_tokens is None:
-        own = generator.model.generation_config.max_new_tokens  # an exported model's
+        own = generator.model.generation_config.max_new_tokens  # an exported model has its limit with it
         sampling = replace(sampling, max_tokens=_trained_length(Path(name)) or own or LONGEST)
     # special tokens are left out, and control tokens are none: the mode is shown
     generator.streamer = TextStreamer(generator.tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -146,7 +142,7 @@ def open_chat(
 
 
 def _trained_length(model: Path) -> int | None:
-    """The longest answer of a stage's training, which stands in its manifest, beside the model."""
+    """The longest answer of a stage's training, if it stands in its manifest, beside the model."""
     manifest = model.parent / "manifest.json"
     known = read_json(manifest).get("metrics") if model.is_dir() and manifest.exists() else None
     return known.get("longest_answer") if isinstance(known, dict) else None

@@ -59,6 +59,8 @@ _SHOWN = {
 def export(runner: Runner, stage: str, folder: Path) -> Path:
     """Copy a finished stage's model into the new `folder`, with a card.
 
+    Its generation config says how long answers may be: as long as in its training. A server keeps to that.
+
     Raises StageError if the stage has no model or has not finished with these settings, or if `folder`
     exists already.
     """
@@ -75,12 +77,10 @@ def export(runner: Runner, stage: str, folder: Path) -> Path:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial)
+    if longest := runner.manifest(stage)["metrics"].get("longest_answer"):  # as the manifest stays behind
+        path = partial / "generation_config.json"
+        write_json(path, read_json(path) | {"max_new_tokens": longest})
     card.save(partial / CARD)
-    if longest := runner.manifest(stage)["metrics"].get(
-        "longest_answer"
-    ):  # else Transformers stops at 20 tokens
-        own = read_json(partial / "generation_config.json")
-        write_json(partial / "generation_config.json", own | {"max_new_tokens": longest})
     partial.rename(folder)
     return folder
 

@@ -24,7 +24,7 @@ OVERRIDES = {**SMALLEST, "rl.repetitions": 1, "rl.arms": ["degrpo"]}
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """The folder of a short torture that was itself killed after its first kill; what its second call said."""
+    """The folder of a short torture that was killed after its first kill; what its second call says."""
     folder = tmp_path_factory.mktemp("torture")
     options = ["--kills", "3", "--seed", "1", "--overrides", json.dumps(OVERRIDES)]
     where = ["--folder", str(folder / "work"), "--record", str(folder / "record.jsonl")]

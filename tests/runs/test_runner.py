@@ -7,6 +7,7 @@ The stages here only write small files. Worker processes run this very file as a
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,8 +15,12 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
+from datasets import Dataset
 
 from thinkless.__main__ import end_with_owner
+from thinkless.files import write_text
 from thinkless.runs import runner as stages
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.runner import ARCHIVE, BEGUN, MANIFEST, Run, Runner, Stage, StageError
@@ -310,6 +315,43 @@ def test_a_runs_dir_that_cannot_be_written(place, tmp_path):
     message = error_of(make(tmp_path / place).run, "total")
     assert message.startswith("cannot write to ")
     assert "choose another runs_dir" in message
+
+
+def writes_text(folder: Path):
+    write_text(folder / "result.arrow", "x" * 10_000)
+
+
+def writes_weights(folder: Path):
+    safetensors.torch.save_file({"weight": torch.zeros(10_000)}, folder / "result.arrow")
+
+
+def writes_optimizer(folder: Path):
+    torch.save({"moments": torch.zeros(10_000)}, folder / "result.arrow")
+
+
+def writes_rows(folder: Path):
+    Dataset.from_dict({"text": ["x" * 1000] * 10}).map(dict, cache_file_name=str(folder / "result.arrow"))
+
+
+@pytest.mark.parametrize("write", [writes_text, writes_weights, writes_optimizer, writes_rows])
+def test_a_disk_that_fills_is_one_line_and_what_was_finished_is_kept(write, tmp_path):
+    """No file may have more than 5,000 bytes, then it may: the kernel's refusal is that of a full disk."""
+    stage = Stage("writes", nothing, lambda run: write(run.folder) or {}, ("numbers",), ("result.arrow",))
+    runner = Runner(STAGES | {"writes": stage}, load_profile("smoke"), 0, tmp_path)
+    runner.run("numbers")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
+    try:
+        message = error_of(runner.run, "writes")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert message.startswith(f"cannot write to {runner.folder('writes')}")
+    assert "free some space; what was finished is kept" in message
+    assert runner.is_done("numbers")
+    assert not runner.is_done("writes")
+    runner.run("writes")
+    assert runner.is_done("writes")
+    assert computed(runner) == ["numbers"]
 
 
 # Several processes

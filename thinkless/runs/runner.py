@@ -14,6 +14,7 @@ What a stage computes is none of this file's business: see `pipeline.py`.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -26,6 +27,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from thinkless.errors import StageError
 from thinkless.files import digest, digest_file, digest_files, read_json, write_json
@@ -36,6 +38,10 @@ from thinkless.runs.settings import Profile
 MANIFEST, BEGUN, ARCHIVE = "manifest.json", "begun.json", ".archive"
 LOCK_PATIENCE = 5
 """Seconds to wait for a stage's lock: a killed run's workers notice within two."""
+NO_ROOM = re.compile(
+    r"\(os error \d+\)|inline_container.*(unexpected pos|PytorchStreamWriter)|iostream error"
+)
+"""What safetensors and torch say where a disk is full: they write below Python, and raise no OSError."""
 FOLLOWING = 2
 """Seconds between two looks at what the first machine has done."""
 
@@ -167,12 +173,18 @@ class Runner:
                 yield
         except Timeout:
             raise StageError(f"stage {name} is already running in another process ({folder})") from None
-        except OSError as error:
-            if error.errno is None:  # not the disk: Transformers raises OSError for folders it cannot read
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                place, reason = error.filename or folder, error.strerror
+            elif NO_ROOM.search(str(error)):
+                place, reason = folder, "no room for a file"
+            elif isinstance(error, OSError):  # Transformers raises it for folders it cannot read
                 raise StageError(f"stage {name} failed: {error}") from error
+            else:
+                raise
             raise StageError(
-                f"cannot write to {error.filename or folder} ({error.strerror}): choose another runs_dir "
-                "or free some space; what was finished is kept"
+                f"cannot write to {place} ({reason}): choose another runs_dir or free some space; "
+                "what was finished is kept"
             ) from None
 
     def run_many(self, names: Sequence[str], on_progress: Callable[[], None] = lambda: None):

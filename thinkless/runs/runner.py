@@ -14,6 +14,7 @@ What a stage computes is none of this file's business: see `pipeline.py`.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from thinkless.errors import StageError
 from thinkless.files import digest, digest_file, digest_files, read_json, write_json
@@ -35,6 +37,7 @@ from thinkless.runs.settings import Profile
 MANIFEST, BEGUN, ARCHIVE = "manifest.json", "begun.json", ".archive"
 LOCK_PATIENCE = 5
 """Seconds to wait for a stage's lock: a killed run's workers notice within two."""
+_WRITING = re.compile(r"os error \d|unexpected pos \d|PytorchStreamWriter|file write failed|write\(\): fd")
 FOLLOWING = 2
 """Seconds between two looks at what the first machine has done."""
 
@@ -171,6 +174,13 @@ class Runner:
                 raise StageError(f"stage {name} failed: {error}") from error
             raise StageError(
                 f"cannot write to {error.filename or folder} ({error.strerror}): choose another runs_dir "
+                "or free some space; what was finished is kept"
+            ) from None
+        except (SafetensorError, RuntimeError) as error:  # how safetensors and torch say that a disk is full
+            if not _WRITING.search(str(error)):
+                raise
+            raise StageError(
+                f"cannot write to {folder} ({str(error).splitlines()[0]}): choose another runs_dir "
                 "or free some space; what was finished is kept"
             ) from None
 

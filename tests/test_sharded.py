@@ -15,14 +15,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import both_ways
+from datasets import Dataset
 from safetensors.torch import load_file
 from torch.distributed.fsdp import FSDPModule
 from trainers import QUESTIONS
 from transformers import TrainerCallback
 
 from thinkless import training
+from thinkless.models import load_tokenizer
+from thinkless.rows import load_tokens, save_tokens
 from thinkless.runs.launch import accelerate_launch
 from thinkless.runs.profiles import load_profile
+from thinkless.runs.settings import Launch
 from thinkless.trainer import DeGRPOTrainer
 from thinkless.training import read_metrics
 
@@ -97,6 +102,13 @@ def one_rank(folder: Path, run: str, kill_at: int):
     Watched.folder, Watched.kill_at, training.DeGRPOTrainer = folder, kill_at, Watched
     profile = load_profile("smoke", PROFILE)
     (folder / run).mkdir(exist_ok=True)
+    if run == "taught":
+        rows = load_tokens(folder / "rows")
+        settings = profile.sft.model_copy(update={"batch_size": 8, "micro_batch": 1})
+        training.train_supervised(
+            folder / "model", rows, settings, folder / run, launch=profile.launch, seed=0
+        )
+        return
     start, settings = folder / "model", profile.rl
     limits = {"launch": profile.launch, "max_tokens": 16, "seed": 0}
     training.train_rl(start, QUESTIONS, "degrpo", settings, folder / run, **limits)
@@ -152,6 +164,28 @@ def test_a_killed_run_goes_on_to_the_same_weights(whole):
     one, other = (load_file(whole / run / "model" / "model.safetensors") for run in ("whole", "killed"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_warm_up_is_that_of_one_process_but_for_rounding(whole):
+    rows = [{"prompt": p, "completion": c.removesuffix("<eos>")} for p, c in both_ways() * 2]
+    tokenizer = load_tokenizer(whole / "model")
+    save_tokens(Dataset.from_list(rows), tokenizer, whole / "rows")
+    ended = launch(whole, "taught")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    (whole / "alone").mkdir()
+    settings = load_profile("smoke").sft.model_copy(update={"batch_size": 8, "micro_batch": 1})
+    data = load_tokens(whole / "rows")
+    training.train_supervised(whole / "model", data, settings, whole / "alone", launch=Launch(), seed=0)
+    start, taught, alone = (
+        load_file(folder / "model.safetensors")
+        for folder in (whole / "model", whole / "taught" / "model", whole / "alone" / "model")
+    )
+    moved, apart = (
+        sum((one[name] - other[name]).square().sum() for name in start).sqrt()
+        for one, other in ((alone, start), (alone, taught))
+    )
+    assert {weight.dtype for weight in taught.values()} == {torch.float32}
+    assert 0 < apart < 0.2 * moved
 
 
 if __name__ == "__main__":

@@ -1,4 +1,9 @@
-"""`make torture`, small: three kills, and a change of one number that the comparison must name."""
+"""Proves that a pipeline killed again and again ends as one left alone, and that a difference would be named.
+
+Run: python -m pytest tests/test_torture.py
+
+`make torture` does the same 200 times; its record is in `results/`.
+"""
 
 import json
 import shutil
@@ -8,70 +13,63 @@ from pathlib import Path
 
 import pytest
 import torture
+from conftest import SMALLEST
 from safetensors.torch import load_file, save_file
 
+from thinkless.pipeline import pipeline
+
 pytestmark = pytest.mark.slow
-KILLS = 3
+OVERRIDES = {**SMALLEST, "rl.repetitions": 1, "rl.arms": ["degrpo"]}
 
 
 @pytest.fixture(scope="module")
-def tortured(tmp_path_factory):
-    """The folder after three kills, and what the command printed and recorded."""
+def killed(tmp_path_factory):
+    """The folder of a short torture, left as it ended, and what it printed."""
     folder = tmp_path_factory.mktemp("torture")
-    command = [sys.executable, torture.__file__, "--kills", str(KILLS), "--folder", str(folder / "work")]
-    record = folder / "record.jsonl"
-    done = subprocess.run([*command, "--record", str(record)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "work", done.stdout.splitlines()[-1], json.loads(record.read_text())
+    options = ["--kills", "3", "--seed", "1", "--overrides", json.dumps(OVERRIDES)]
+    where = ["--folder", str(folder / "work"), "--record", str(folder / "record.jsonl")]
+    command = [sys.executable, torture.__file__, *options, *where]
+    return folder, subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_a_pipeline_that_is_killed_ends_as_if_it_had_not_been(tortured):
-    _, last, record = tortured
-    assert last.startswith(f"{KILLS} kills, {KILLS} survived, equal, ")
-    assert record["equal"]
-    assert record["difference"] is None
-    assert sum(record["killed_in"].values()) == record["kills"] == KILLS
+def test_a_killed_pipeline_ends_as_one_left_alone(killed):
+    folder, output = killed
+    first, *_, last = output.splitlines()
+    assert first == "seed 1"
+    assert last.startswith("kills 3, survived 3, rounds 1, equal True, hours ")
+    line = json.loads((folder / "record.jsonl").read_text())
+    assert (line["kills"], line["survived"], line["equal"], line["difference"]) == (3, 3, True, None)
 
 
-def test_the_journal_is_gone_on_from(tortured):
-    """What was done is not done again: the same command ends at once, with the same record."""
-    folder, _, record = tortured
-    again = torture.torture(folder, KILLS, seed=0)
-    assert {**again, "finished": ""} == {**record, "finished": ""}
+def damage_tensor(folder: Path):
+    path = folder / "sft" / "model" / "model.safetensors"
+    tensors = load_file(path)
+    tensors["lm_head.weight"][3, 2] += 1e-6
+    save_file(tensors, path)
+
+
+def damage_answer(folder: Path):
+    path = folder / "eval-sft" / "answers.jsonl"
+    first, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([json.dumps(json.loads(first) | {"tokens": 99}) + "\n", *others]))
+
+
+def leave_file(folder: Path):
+    (folder / "distill" / "think.jsonl.partial").touch()
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "said"),
+    ("damage", "named"),
     [
-        ("rl-grpo-0/model/model.safetensors", "weight", "rl-grpo-0: model/model.safetensors: tensor "),
-        ("eval-sft/answers.jsonl", "line", "eval-sft: answers.jsonl"),
-        ("sft/checkpoints/left.txt", "new", "sft: files"),
+        (damage_tensor, "sft, model/model.safetensors, lm_head.weight: "),
+        (damage_answer, "eval-sft, answers.jsonl, line 1: "),
+        (leave_file, "distill, files in the folder: "),
     ],
 )
-def test_the_first_difference_is_named(tortured, tmp_path, file, change, said):
-    """Files are changed together with their hashes, as an unequal run would have written them."""
-    reference = tortured[0] / "undisturbed"
-    other = tmp_path / "other"
-    shutil.copytree(reference, other)
-    assert torture.first_difference(reference, other) is None
-    path = other / "smoke" / "seed0" / file
-    stage = path.parents[len(Path(file).parts) - 2]
-    if change == "weight":
-        tensors = load_file(path)
-        name = sorted(tensors)[-1]
-        tensors[name].view(-1)[0] += 1e-6
-        save_file(tensors, path, metadata={"format": "pt"})
-    elif change == "line":
-        path.write_text(path.read_text().replace('"correct": false', '"correct": true', 1))
-    else:
-        path.parent.mkdir()
-        path.touch()
-    manifest = json.loads((stage / "manifest.json").read_text())
-    if (name := path.relative_to(stage).as_posix()) in manifest["files"]:
-        manifest["files"][name] = torture.digest_file(path)
-        (stage / "manifest.json").write_text(json.dumps(manifest))
-        for below in (other / "smoke" / "seed0").glob("*/manifest.json"):  # keys of what was made from it
-            made = json.loads(below.read_text())
-            made["key"] = torture.pipeline("smoke", runs_dir=other).key(made["stage"])
-            below.write_text(json.dumps(made))
-    assert (torture.first_difference(reference, other) or "").startswith(said)
+def test_the_first_difference_is_named(killed, damage, named, tmp_path):
+    alone = killed[0] / "work" / "alone"
+    shutil.copytree(alone, tmp_path / "other")
+    one, other = (pipeline("smoke", 0, OVERRIDES, path) for path in (alone, tmp_path / "other"))
+    assert torture.first_difference(one, other) is None
+    damage(other.root)
+    assert torture.first_difference(one, other).startswith(named)

@@ -77,6 +77,41 @@ def test_micro_batches_add_up_to_the_whole(objective, sizes, untrained, plain):
     assert_same_gradients(gradients(trainer.model), expected_gradients)
 
 
+@pytest.mark.parametrize("objective", ["grpo", "degrpo"])
+def test_kl_may_leave_the_control_token_alone(objective, untrained, plain):
+    """As if the policy itself were the reference there: no KL, and none of its gradient."""
+    model, batch, tokenizer = plain
+    with torch.no_grad():
+        logps = padded(own_logps(model, *[[tokenizer.encode(t) for t in x] for x in (PROMPTS, COMPLETIONS)]))
+    anchored = torch.cat([logps[:, :1], batch["ref_per_token_logps"][:, 1:]], dim=1)
+    trainer = build(untrained, objective=objective, length_buckets=2, kl_on_control_token=False)
+    trainer.current_gradient_accumulation_steps = 1
+    given = batch["ref_per_token_logps"].clone()
+    loss = trainer._compute_loss(trainer.model.train(), batch)
+    loss.backward()
+    expected = reference(model, tokenizer, objective, {**batch, "ref_per_token_logps": anchored})
+    assert loss.item() == pytest.approx(expected[0], abs=1e-5)
+    assert_same_gradients(gradients(trainer.model), expected[1])
+    assert torch.equal(batch["ref_per_token_logps"], given)  # a second update needs them
+
+
+@pytest.mark.parametrize("buckets", [1, 3])
+def test_an_entropy_bonus_is_the_mean_entropy_of_the_tokens(buckets, untrained, plain):
+    """It reaches TRL through the parts that the trainer cuts a batch into."""
+    model, batch, tokenizer = plain
+    losses = []
+    for weight in (0.0, 0.5):
+        trainer = build(untrained, length_buckets=buckets, entropy_coef=weight)
+        trainer.current_gradient_accumulation_steps = 1
+        losses.append(trainer._compute_loss(trainer.model.train(), batch).item())
+    found = []
+    for texts in zip(PROMPTS, COMPLETIONS, strict=True):
+        prompt, completion = (tokenizer.encode(text) for text in texts)
+        logps = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        found.append(-(logps.exp() * logps).sum(dim=-1))  # (T_b,)
+    assert losses[0] - losses[1] == pytest.approx(0.5 * torch.cat(found).mean().item(), abs=1e-5)
+
+
 def test_on_policy_without_kl(untrained, plain):
     """No old log-probabilities: TRL takes the policy's own, detached, and nothing is clipped."""
     model, batch, tokenizer = plain

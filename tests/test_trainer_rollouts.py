@@ -43,6 +43,38 @@ def test_rollouts_in_parts_give_every_question_its_own_answer(parts, learner, mo
     )
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_rollouts_are_generated_in_the_training_s_precision(parts, bf16, learner):
+    """With float32 weights either way."""
+    trainer = build(learner, bf16=bf16, generation_parts=parts)
+    computed, layer = [], trainer.model.model.layers[0].self_attn.q_proj
+    layer.register_forward_hook(lambda module, inputs, output: computed.append(output.dtype))
+    prompts = [trainer.processing_class(prompt).input_ids for prompt in QUESTIONS["prompt"][:4]]
+    trainer._generate_single_turn(prompts, None, {}, 1)
+    assert set(computed) == {torch.bfloat16 if bf16 else torch.float32}
+    assert layer.weight.dtype == torch.float32
+
+
+def test_padded_passes_have_few_shapes_and_the_same_values(untrained, monkeypatch):
+    """Prompts of 4 to 8 tokens and answers of up to 10: a pass is 8 or 16 wide on both sides of the seam."""
+    widths, score = [], GRPOTrainer._get_per_token_logps_and_entropies
+
+    def watched(self, model, ids, mask, keep, *args, **kwargs):
+        widths.append((ids.shape[1] - keep, keep))
+        return score(self, model, ids, mask, keep, *args, **kwargs)
+
+    monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", watched)
+    rewards = {}
+    for padding in (None, 8):
+        trainer = build(untrained, cls=Recorder, pad_to_multiple_of=padding, length_buckets=3, max_steps=2)
+        trainer.train()
+        rewards[padding] = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+        shapes, widths = set(widths), []
+        assert all(side in (8, 16) for shape in shapes for side in shape) == (padding == 8)
+    assert rewards[8] == pytest.approx(rewards[None], rel=1e-4, abs=1e-6)
+
+
 @pytest.mark.parametrize("micro_batch", [1, 4])
 def test_no_pass_over_a_rollout_computes_padding(micro_batch, untrained, monkeypatch):
     """Old and reference log-probabilities are of a whole rollout, of which one answer may be ten times as

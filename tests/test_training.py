@@ -80,6 +80,31 @@ def test_the_logs_of_a_tracker_outlive_the_training(untrained, tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").rglob("*")] == ["runs", "events"]
 
 
+def test_a_clock_that_is_set_back_costs_no_checkpoint(untrained, tmp_path, monkeypatch):
+    """Each checkpoint gets an earlier time than the one before it."""
+    found = []
+
+    def set_back(_, args, state, control, **__):
+        saved = sorted(tmp_path.glob("checkpoints/checkpoint-*"))
+        found.append([path.name for path in saved])
+        os.utime(saved[-1], times=(2e9 - 60 * state.global_step,) * 2)
+
+    monkeypatch.setattr(MetricsFile, "on_save", set_back)
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}] * 8)
+    settings = load_profile("smoke").sft.model_copy(update={"batch_size": 2, "save_steps": 1})
+    train_supervised(untrained / "model", rows, settings, tmp_path, launch=Launch(), seed=0)
+    assert [names[-1] for names in found] == [f"checkpoint-{step}" for step in (1, 2, 3, 4)]
+    assert len(found[-1]) == 3  # the oldest of them goes next
+
+
+def test_a_training_says_how_far_it_is(untrained, tmp_path, caplog):
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}] * 4)
+    settings = load_profile("smoke").sft.model_copy(update={"batch_size": 2, "save_steps": 1})
+    with caplog.at_level("INFO", "thinkless"):
+        train_supervised(untrained / "model", rows, settings, tmp_path / "sft", launch=Launch(), seed=0)
+    assert caplog.messages == [f"sft: update {done} of 2, 0 min left" for done in (1, 2)]
+
+
 def test_no_rank_gives_the_others_up_before_a_long_answer_ends(tmp_path):
     settings = load_profile("smoke").sft
     assert sft_config(settings, Launch(), tmp_path, seed=0).ddp_timeout >= 3600

@@ -1,15 +1,17 @@
-"""SIGKILL at random moments through the whole pipeline, which must end as if nobody had disturbed it.
+"""Kill a whole pipeline at random moments until it has ended anyway, and compare it with one left alone.
 
-Run: python tests/torture.py [--kills 200] [--seed 0] [--folder FOLDER] [--record results/torture.jsonl]
+Run: python tests/torture.py [--kills 200] [--seed 0] [--profile smoke] [--folder _build/torture]
 
-`thinkless train --profile smoke` runs once undisturbed. Then it is killed and begun again, in one folder,
-until it ends; then so in a fresh folder, until there were enough kills. What every stage promises is compared
-with the undisturbed run. Each attempt is a process group of its own, forked from a process that has only imported
-the package: so moments fall into the work, not into ten seconds of imports, and no state outlives an attempt.
-The moments follow from the seed. Kill this command itself and call it again: it goes on from its attempts.
+`thinkless train` runs in a process group of its own, which gets SIGKILL, and is called again. Half of the
+kills come at any moment, the others at the first change of a file after it, where writing is under way. A
+pipeline that has ended is compared with the one left alone, tensor by tensor and record by record, and the next one
+begins in a fresh folder. Killed itself, the same command goes on. A line is appended to `--record`.
+
+Every life is forked from this process, which has imported everything: kills land in the work.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -17,193 +19,236 @@ import shutil
 import signal
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
+import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT)]
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process with threads cannot be forked
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.numpy import load_file
 
-from thinkless.__main__ import end_with_owner, main  # noqa: E402
-from thinkless.files import json_lines, read_json  # noqa: E402
-from thinkless.pipeline import pipeline  # noqa: E402
-from thinkless.runs.provenance import commit, hardware  # noqa: E402
+from thinkless.__main__ import end_with_owner, main
+from thinkless.files import digest_file, json_lines, read_json, write_json
+from thinkless.pipeline import pipeline
+from thinkless.runs.provenance import RESULTS, commit, hardware, versions
+from thinkless.runs.runner import MANIFEST, Runner
+from thinkless.training import METRICS
 
-SHARE = 1 / 6
-"""The latest moment of a kill, as a share of the undisturbed run's time."""
-CLOCKS = {"step_time"}
-"""Measurements that differ between any two runs."""
+LIVES = 20
+"""Lives that a pipeline would have, if nothing had to be done again."""
+TIMES = {"step_time"}
+"""Measured by the clock, so that no two runs agree."""
 
 
-def attempt(folder: Path, kill_after: float | None) -> tuple[int | None, float]:
-    """Run the pipeline in `folder`; returns its exit code, None if it was killed, and its seconds."""
-    ours, theirs = os.pipe()  # closes when this process ends, and ends the attempt with it
-    started = time.monotonic()
+def start(command: list[str], log: Path) -> int:
+    """The id of a child that carries out `command`, in a process group of its own; it ends when we do."""
+    read, _ = pipe = os.pipe()
     child = os.fork()
-    if child == 0:
-        os.setpgid(0, 0)
-        os.dup2(ours, 0)
-        os.close(theirs)
-        log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        end_with_owner()
-        code = 1
-        try:
-            code = main(["train", "--profile", "smoke", "--runs-dir", str(folder)])
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-    os.close(ours)
+    if child:
+        os.close(read)
+        OWNED[child] = pipe[1]
+        return child
+    code = 1
     try:
-        while os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-            if kill_after is not None and time.monotonic() - started >= kill_after:
-                os.killpg(child, signal.SIGKILL)
-                break
-            time.sleep(0.002)
-        _, status = os.waitpid(child, 0)
+        os.setsid()
+        os.close(pipe[1])
+        for other in OWNED.values():
+            os.close(other)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        for source, target in ((read, 0), (output, 1), (output, 2)):
+            os.dup2(source, target)
+        end_with_owner()
+        code = main(command)
+    except BaseException:
+        traceback.print_exc()
     finally:
-        os.close(theirs)
-    code = os.waitstatus_to_exitcode(status)
-    return None if code == -signal.SIGKILL else code, time.monotonic() - started
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
-def first_difference(reference: Path, other: Path) -> str | None:
-    """The first thing in which two finished pipelines differ, the times apart; None if there is none."""
-    stages, others = (pipeline("smoke", runs_dir=folder) for folder in (reference, other))
-    for name in stages.stages:
-        here, there = stages.folder(name), others.folder(name)
-        if not others.is_done(name):  # which hashes every file that was promised
-            return f"{name}: not done"
-        if found := _unequal(f"{name}: files", _files(here), _files(there)):
-            return found
-        made, makes = stages.manifest(name), others.manifest(name)
-        for file in made["files"]:
-            if made["files"][file] != makes["files"][file]:
-                return f"{name}: {file}{_inside(here / file, there / file)}"
-        for what in ("key", "settings", "seed", "inputs", "metrics"):
-            if found := _unequal(f"{name}: {what}", made[what], makes[what]):
-                return found
-        for file in sorted(here.glob("*.json*")):
-            if file.name != "manifest.json" and (inside := _inside(file, there / file.name)):
-                return f"{name}: {file.name}{inside}"
+OWNED: dict[int, int] = {}
+"""Our end of each living child's standard input."""
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of every file below a folder, in which somebody is at work."""
+    found = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                continue
+            found[path] = status.st_size, status.st_mtime_ns
+    return found
+
+
+def live(command: list[str], folder: Path, log: Path, seconds: float | None, at_write: bool) -> int | None:
+    """Carry out `command` for so many seconds, and until a file changes if `at_write`; then kill its group.
+
+    Returns its exit code if it ended before that, else None. `seconds` of None: leave it alone.
+    """
+    child, deadline, before = start(command, log), time.monotonic() + (seconds or 0), None
+    try:
+        while True:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            if seconds is not None and time.monotonic() >= deadline:
+                if not at_write:
+                    break
+                now = files(folder)
+                if before not in (None, now):
+                    break
+                before = now
+            time.sleep(0.002)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return None
+    finally:
+        os.close(OWNED.pop(child))
+
+
+def outcome(runner: Runner) -> Iterator[tuple[str, Any]]:
+    """What a finished pipeline has found, piece by piece, in the order of its stages."""
+    for stage in runner.stages:
+        folder, manifest = runner.folder(stage), read_json(runner.folder(stage) / MANIFEST)
+        yield (
+            f"{stage}, files in the folder",
+            sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*")),
+        )
+        yield f"{stage}, key", manifest["key"]
+        for name, value in manifest["metrics"].items():
+            if name not in TIMES:
+                yield f"{stage}, {name}", value
+        for file in [*manifest["files"], *([METRICS] if (folder / METRICS).exists() else [])]:
+            where = f"{stage}, {file}"
+            if file.endswith(".safetensors"):
+                for name, tensor in load_file(folder / file).items():
+                    yield f"{where}, {name}", hashlib.sha256(tensor.tobytes()).hexdigest()
+            elif file.endswith(".jsonl"):
+                for number, line in enumerate(json_lines(folder / file), start=1):
+                    yield f"{where}, line {number}", {k: v for k, v in line.value.items() if k not in TIMES}
+            else:
+                yield where, digest_file(folder / file)
+
+
+def first_difference(one: Runner, other: Runner) -> str | None:
+    """Where two finished pipelines part, with both values; None if they are equal."""
+    ours, theirs = dict(outcome(one)), dict(outcome(other))
+    for name in ours | theirs:
+        if ours.get(name) != theirs.get(name):
+            return f"{name}: {theirs.get(name, 'absent')}, left alone {ours.get(name, 'absent')}"
     return None
 
 
-def _files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-
-
-def _inside(here: Path, there: Path) -> str:
-    """Where two files differ, as the end of a sentence; empty if they do not, the times apart."""
-    if here.suffix == ".safetensors":
-        ours, theirs = load_file(here), load_file(there)
-        for name in ours:
-            if name not in theirs or not ours[name].equal(theirs[name]):
-                return f": tensor {name}"
-    if here.suffix in (".json", ".jsonl"):
-        read: Callable[[Path], Any] = (
-            read_json if here.suffix == ".json" else lambda path: [line.value for line in json_lines(path)]
-        )
-        return _unequal("", read(here), read(there)) or ""
-    return "" if here.read_bytes() == there.read_bytes() else ": other bytes"
-
-
-def _unequal(place: str, ours: Any, theirs: Any) -> str | None:
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        pairs = {key: (ours.get(key), theirs.get(key)) for key in [*ours, *theirs] if key not in CLOCKS}
-    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        pairs = dict(enumerate(zip(ours, theirs, strict=True)))
-    else:
-        return None if ours == theirs else f"{place}: {theirs!r:.200}, undisturbed {ours!r:.200}"
-    return next((found for key, two in pairs.items() if (found := _unequal(f"{place}, {key}", *two))), None)
-
-
-def torture(folder: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kill `kills` times, over as many rounds as that takes; the record of it."""
+def torture(folder: Path, profile: str, overrides: dict[str, Any], kills: int, seed: int) -> dict[str, Any]:
+    """Kill so often, in as many rounds as it takes; see the module. Returns the figures."""
     folder.mkdir(parents=True, exist_ok=True)
-    reference, journal = folder / "undisturbed", folder / "attempts.jsonl"
-    attempts = [line.value for line in json_lines(journal, may_be_cut=True)] if journal.exists() else []
-    if not attempts:
-        shutil.rmtree(reference, ignore_errors=True)
+    state, log, began = folder / "state.json", folder / "life.log", time.monotonic()
+    asked = {"profile": profile, "overrides": overrides, "kills": kills, "seed": seed}
+    done = {**asked, "done": 0, "at_write": 0, "rounds": 0, "alone": None, "seconds": 0.0, "difference": None}
+    if state.exists():
+        done = read_json(state)
+        if {name: done[name] for name in asked} != asked:
+            sys.exit(f"error: {folder} holds another torture: delete it, or name another folder")
+    before = done["seconds"]
 
-    def note(entry: dict[str, Any]):
-        attempts.append(entry)
-        with journal.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(entry) + "\n" for entry in attempts)
+    def runs(name: str) -> tuple[list[str], Runner]:
+        where = ["--profile", profile, "--overrides", json.dumps(overrides), "--runs-dir", str(folder / name)]
+        return ["train", *where], pipeline(profile, 0, overrides, folder / name)
 
-    if not attempts:
-        code, seconds = attempt(reference, None)
-        if code:
-            sys.exit(f"the undisturbed run failed: {folder}/undisturbed.log")
-        note({"round": 0, "seconds": seconds, "end": "undisturbed"})
-    longest = SHARE * attempts[0]["seconds"]
-    print(f"seed {seed}: kills after at most {longest:.1f} s; {folder}", flush=True)
+    def say(text: str):
+        done["seconds"] = before + time.monotonic() - began
+        write_json(state, done)
+        print(
+            f"{done['seconds']:7.0f} s  kill {done['done']} of {kills}, round {done['rounds'] + 1}: {text}",
+            flush=True,
+        )
 
-    def done(end: str) -> int:
-        return sum(entry["end"] == end for entry in attempts)
+    def failed(code: int) -> str:
+        return f"ended with exit code {code}: {log.read_text(errors='replace').strip().splitlines()[-1]}"
 
-    while done("killed") < kills or attempts[-1]["end"] == "killed":
-        if attempts[-1]["end"] not in ("killed", "finished", "undisturbed"):
-            break
-        killed, number = done("killed"), done("finished") + 1
-        here = folder / f"round{number}"
-        after = random.Random(f"{seed} {killed}").uniform(0, longest) if killed < kills else None
-        code, seconds = attempt(here, after)
-        entry = {"round": number, "seconds": round(seconds, 3), "end": "killed"}
-        if code is None:
-            begun = sorted(here.glob("smoke/seed0/*/begun.json"), key=lambda path: path.stat().st_mtime)
-            entry["stage"] = begun[-1].parent.name if begun else "between stages"
-        elif code:
-            lines = here.with_suffix(".log").read_text(errors="replace").strip().splitlines()
-            entry["end"] = f"failed after a kill: {' '.join(lines[-1:])}"
-        else:
-            entry["end"] = first_difference(reference, here) or "finished"
-            if entry["end"] == "finished":
-                shutil.rmtree(here)
-        note(entry)
-        if entry["end"] != "killed" or done("killed") % 10 == 0:
-            hours = sum(entry["seconds"] for entry in attempts) / 3600
-            print(f"{done('killed')} kills, round {number}, {hours:.2f} h: {entry['end']}", flush=True)
+    print(f"seed {seed}", flush=True)
+    if done["alone"] is None:
+        shutil.rmtree(folder / "alone", ignore_errors=True)  # measured whole
+        started = time.monotonic()
+        if code := live(runs("alone")[0], folder, log, None, False):
+            sys.exit(f"error: left alone, {failed(code)}")
+        done["alone"] = time.monotonic() - started
+        say(f"left alone, it takes {done['alone']:.0f} s")
+    while done["done"] < kills and not done["difference"]:
+        name = f"round{done['rounds'] + 1}"
+        command, runner = runs(name)
+        code = None
+        while code is None:
+            rng = random.Random(f"{seed} {done['rounds']} {done['done']}")
+            seconds = rng.expovariate(LIVES / done["alone"]) if done["done"] < kills else None
+            at_write = rng.random() < 0.5
+            code = live(command, folder / name, log, seconds, at_write)
+            if code is None:
+                done["done"] += 1
+                done["at_write"] += at_write
+                reached = next(
+                    (s for s in runner.stages if not (runner.folder(s) / MANIFEST).exists()), "end"
+                )
+                say(f"{seconds:.1f} s{', at a write' if at_write else ''}, in {reached}")
+        done["difference"] = failed(code) if code else first_difference(runs("alone")[1], runner)
+        if not done["difference"]:
+            done["rounds"] += 1
+            say("ended, and is equal")
+            shutil.rmtree(folder / name)
+    say(done["difference"] or "all are equal")
+    return done
 
-    last = attempts[-1]["end"]
+
+def record(done: dict[str, Any]) -> dict[str, Any]:
+    """The line for `results/`."""
+    command = (
+        f"python tests/torture.py --kills {done['kills']} --seed {done['seed']} --profile {done['profile']}"
+    )
     return {
-        "what": "thinkless train --profile smoke, killed at random moments, beside an undisturbed run",
-        "command": f"python tests/torture.py --kills {kills} --seed {seed}",
+        "what": "A pipeline killed with SIGKILL at random moments, beside one left alone",
+        "command": command,
+        "kills": done["done"],
+        "at_a_write": done["at_write"],
+        "survived": done["done"] - bool(done["difference"]),
+        "rounds": done["rounds"],
+        "equal": not done["difference"],
+        "difference": done["difference"],
+        "seconds_alone": round(done["alone"], 1),
+        "hours": round(done["seconds"] / 3600, 2),
         "commit": commit(),
-        "hardware": hardware(),
-        "seed": seed,
-        "kills": done("killed"),
-        "survived": done("killed") - last.startswith("failed"),
-        "rounds": attempts[-1]["round"],
-        "killed_in": dict(Counter(entry["stage"] for entry in attempts if "stage" in entry).most_common()),
-        "equal": last == "finished",
-        "difference": None if last == "finished" else last,
-        "hours": round(sum(entry["seconds"] for entry in attempts) / 3600, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": hardware(),
+        "versions": versions(),
     }
 
 
+def run() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--profile", default="smoke")
+    parser.add_argument("--overrides", type=json.loads, default={})
+    parser.add_argument("--folder", type=Path, default=Path("_build/torture"))
+    parser.add_argument("--record", type=Path, default=RESULTS / "torture.jsonl")
+    options = parser.parse_args()
+    done = torture(options.folder.resolve(), options.profile, options.overrides, options.kills, options.seed)
+    line = record(done)
+    with options.record.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    (options.folder / "state.json").unlink()
+    names = ("kills", "survived", "rounds", "equal", "hours")
+    print(", ".join(f"{name} {line[name]}" for name in names))
+    return 0 if line["equal"] else 1
+
+
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(description="Kill the pipeline at random moments, and compare.")
-    options.add_argument("--kills", type=int, default=200)
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument(
-        "--folder", type=Path, help="by default one of this commit and seed in _build/torture"
-    )
-    options.add_argument("--record", type=Path, help="append the record to this file")
-    chosen = options.parse_args()
-    place = chosen.folder or ROOT / "_build" / "torture" / f"{commit()}-seed{chosen.seed}"
-    record = torture(place.resolve(), chosen.kills, chosen.seed)
-    if chosen.record:
-        with chosen.record.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-    told = "equal" if record["equal"] else f"not equal: {record['difference']}"
-    print(f"{record['kills']} kills, {record['survived']} survived, {told}, {record['hours']} h")
-    sys.exit(not record["equal"])
+    sys.exit(run())

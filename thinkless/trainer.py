@@ -12,6 +12,7 @@ whose generation prompt does not already open the thinking.
 """
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -44,6 +45,9 @@ class DeGRPOConfig(GRPOConfig):
     generation_parts: int = field(
         default=1,
         metadata={"help": "Generate the rollouts in this many parts, by prompt length; not with vLLM."},
+    )
+    kl_on_control_token: bool = field(
+        default=True, metadata={"help": "Whether the KL also holds the choice of mode, or the answers alone."}
     )
     reject_equal_groups: bool = field(
         default=False, metadata={"help": "Average over the groups whose rewards differ; needs beta=0."}
@@ -94,6 +98,9 @@ class SumsInFloat32(Trainer):
 class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
     """Drop-in for `trl.GRPOTrainer`; takes a `DeGRPOConfig` as `args`."""
 
+    _reference: torch.Tensor | None = None
+    """The reference's log-probabilities (B, T) in a loss whose KL leaves the control token alone."""
+
     def _generate_and_score_completions(self, inputs):
         output = super()._generate_and_score_completions(inputs)
         # The objectives divide by counts of the whole step; here alone all its completions are together.
@@ -121,17 +128,23 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs):
         """TRL's method on parts of similar prompt length. A batch ends with its longest answer; where longer
-        questions have longer answers the parts end sooner; each row is drawn from the same distribution."""
+        questions have longer answers the parts end sooner; each row is drawn from the same distribution.
+
+        Transformers generates in the precision of the training, which TRL leaves at that of the weights."""
         parts = min(self.args.generation_parts, len(prompt_ids))
-        if parts == 1 or self.use_vllm or images or multimodal_fields:
-            return super()._generate_single_turn(
-                prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
-            )
+        with nullcontext() if self.use_vllm else self.accelerator.autocast():
+            if parts == 1 or self.use_vllm or images or multimodal_fields:
+                return super()._generate_single_turn(
+                    prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
+                )
+            return self._generate_in_parts(parts, prompt_ids, num_generations, *args, **kwargs)
+
+    def _generate_in_parts(self, parts, prompt_ids, num_generations, *args, **kwargs):
         order = torch.argsort(torch.tensor([len(ids) for ids in prompt_ids]), stable=True)
         completions: list = [None] * len(prompt_ids)
         for rows in (part.tolist() for part in torch.tensor_split(order, parts)):
             answers, _ = super()._generate_single_turn(
-                [prompt_ids[row] for row in rows], images, multimodal_fields, num_generations, *args, **kwargs
+                [prompt_ids[row] for row in rows], None, {}, num_generations, *args, **kwargs
             )
             for row, answer in zip(rows, answers, strict=True):  # each back to its place
                 completions[row] = answer
@@ -154,11 +167,23 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
         if not shares.isnan().all():
             mode = "train" if self.model.training else "eval"
             self._metrics[mode]["control_share"].append(shares.nanmean().item())
-        return super()._compute_loss(model, {**inputs, "advantages": advantages})
+        inputs = {**inputs, "advantages": advantages}
+        if self.beta and not self.args.kl_on_control_token:
+            inputs["ref_per_token_logps"] = self._reference = inputs["ref_per_token_logps"].clone()
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self._reference = None
 
-    def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
-    ):
+    def _get_per_token_logps_and_entropies(self, *args, **kwargs):
+        found = self._trimmed_logps(*args, **kwargs)
+        if (
+            self._reference is not None
+        ):  # a policy that is its own reference has neither a KL nor its gradient
+            self._reference[:, 0] = found[0][:, 0].detach()
+        return found
+
+    def _trimmed_logps(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs):
         """TRL's method on trimmed parts of the batch; same values, (B, logits_to_keep), 0 on padding."""
         trimmable = all(
             kwargs[key] is None for key in kwargs.keys() - {"compute_entropy", "compute_aux_loss"}
@@ -175,8 +200,8 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
         logps, entropies = [], []
         for rows in torch.tensor_split(order, min(parts, len(order))):
             # prompts are padded on the left and completions on the right: keep the columns in between
-            longest_prompt = int(attention_mask[rows, :prompt_length].sum(dim=1).max())
-            keep = max(int(lengths[rows].max()), 1)
+            longest_prompt = self._padded(attention_mask[rows, :prompt_length].sum(dim=1), prompt_length)
+            keep = self._padded(lengths[rows], logits_to_keep)
             columns = slice(prompt_length - longest_prompt, prompt_length + keep)
             part_logps, part_entropies, _ = super()._get_per_token_logps_and_entropies(
                 model, input_ids[rows, columns], attention_mask[rows, columns], keep, batch_size, **kwargs
@@ -187,3 +212,8 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
                 entropies.append(F.pad(part_entropies, padding))
         back = torch.argsort(order)  # undoes the sort
         return torch.cat(logps)[back], torch.cat(entropies)[back] if entropies else None, None
+
+    def _padded(self, lengths, limit):
+        """The longest of `lengths` (B,), at least 1, up to a multiple of the padding and at most `limit`."""
+        multiple = self.args.pad_to_multiple_of or 1
+        return min(-(-max(int(lengths.max()), 1) // multiple) * multiple, limit)

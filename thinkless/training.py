@@ -5,8 +5,10 @@ checkpoints let a killed run go on, and the result is an ordinary Transformers f
 """
 
 import json
+import logging
 import math
 import shutil
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,10 @@ from thinkless.rewards import ModeReward
 from thinkless.runs.settings import RL, SFT, Base, Launch, Optimizer
 from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer, SumsInFloat32
 
+LOG = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
+KEPT = 2
+"""Checkpoints of a training that stay: the newest may be half written when a kill comes."""
 KL_AT_FIRST = 0.01
 """Above what rounding can make of a policy that is still its own reference model (about 1e-4 in bfloat16)."""
 PATIENCE = 2 * 3600
@@ -81,13 +86,47 @@ class MetricsFile(TrainerCallback):
             )
 
 
+class KeepsNewest(TrainerCallback):
+    """Removes all checkpoints but the newest, by their steps.
+
+    Transformers would go by the clock: set back in the middle of a training, it has each new one removed.
+    """
+
+    def on_save(self, args, state, control, **_):
+        if state.is_world_process_zero:
+            for old in _checkpoints(Path(args.output_dir))[:-KEPT]:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+class Progress(TrainerCallback):
+    """Says at every logged row, at level INFO, how far a training is and what it has left."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def on_train_begin(self, args, state, control, **_):
+        self.begun = state.global_step, time.monotonic()
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            done, seconds = state.global_step - self.begun[0], time.monotonic() - self.begun[1]
+            left = seconds / done * (state.max_steps - state.global_step) / 60
+            LOG.info(
+                "%s: update %d of %d, %.0f min left", self.name, state.global_step, state.max_steps, left
+            )
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint in `folder`; half-written ones, left by a kill, are removed.
 
     Transformers writes `trainer_state.json` last. Raises StageError for a checkpoint that is
     complete but damaged: going on from it, or silently from an older one, would hide a disk fault.
     """
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    checkpoints = _checkpoints(folder)
     while checkpoints:
         newest = checkpoints.pop()
         try:
@@ -131,11 +170,11 @@ def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> 
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "save_steps": settings.save_steps,
-        "save_total_limit": 2,
         "seed": seed,
         "logging_nan_inf_filter": False,  # it would report a mean in place of a loss that is not finite
         "use_cpu": not gpu,
         "bf16": launch.precision == "bfloat16",
+        "pad_to_multiple_of": launch.padding if launch.padding > 1 else None,
         "gradient_checkpointing": launch.gradient_checkpointing,
         "report_to": list(launch.report_to) or "none",
         "disable_tqdm": True,
@@ -197,6 +236,7 @@ def rl_config(
         beta=settings.beta,
         entropy_coef=settings.entropy,
         scale_rewards=settings.scale_rewards,
+        kl_on_control_token=settings.kl_on_control_token,
         reject_equal_groups=settings.reject_equal_groups,
         max_steps=settings.steps * settings.updates_per_step,
         num_generations=settings.group_size,
@@ -229,7 +269,7 @@ def _finish(trainer: Trainer, folder: Path) -> list[dict]:
 
 def _remove_checkpoints(folder: Path):
     (folder / "README.md").unlink(missing_ok=True)  # TRL's, of a model that is no longer there
-    for checkpoint in folder.glob("checkpoint-*"):
+    for checkpoint in _checkpoints(folder):
         shutil.rmtree(checkpoint, ignore_errors=True)
     if folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
@@ -237,6 +277,8 @@ def _remove_checkpoints(folder: Path):
 
 def _train(trainer: Trainer, folder: Path):
     trainer.add_callback(MetricsFile(folder))
+    trainer.add_callback(KeepsNewest)
+    trainer.add_callback(Progress(folder.name))
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(folder / "checkpoints")
     if trainer.args.device.type == "cpu":

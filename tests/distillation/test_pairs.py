@@ -146,6 +146,12 @@ def test_a_row_says_whether_its_answer_ended(pairs):
     assert list(rows["ended"]) == [True, True, False, True, True, True]
 
 
+def test_rows_that_are_not_paired_are_of_either_mode_in_turn(pairs):
+    rows = sft_rows(Dataset.from_list([*pairs] * 3), paired=False)
+    assert [c.partition(">")[0] for c in rows["completion"]] == ["<think", "<short"] * 4 + ["<think"]
+    assert list(rows["prompt"]) == list(Dataset.from_list([*pairs] * 3)["question"])
+
+
 @pytest.mark.parametrize("think_share", [0.2, 0.8])
 def test_another_balance_leaves_out_rows_of_the_rarer_mode(think_share, pairs):
     many = Dataset.from_list([*pairs] * 400)

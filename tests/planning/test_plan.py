@@ -133,6 +133,7 @@ SHORT_CONTEXT = "Qwen/Qwen2.5-Math-1.5B-Instruct"
         ("h100x4", {"launch.precision": "float32"}, {}, ["launch.precision=float32", "bfloat16"]),
         ("h100x4", {"problems.evaluate": ["aime"]}, {}, ["unknown problem set 'aime'", "aime_2024"]),
         ("laptop", {}, {}, ["profile 'laptop' takes minutes"]),
+        ("pocket", {}, {}, ["profile 'pocket' takes hours on two cores", "run it"]),
         ("h100x4", {"model.path": "no/such"}, {}, ["no shape for the model 'no/such'"]),
         ("h100x4", {}, {"gpu": "h1000"}, ["gpu='h1000'", "h100"]),
         ("h100x4", {}, {"price": -1.0}, ["price=-1.0"]),
@@ -229,7 +230,9 @@ def test_the_disk_by_hand(plans):
     assert disk["checkpoints of one training"] == pytest.approx(3 * 12 * billions)
     assert disk["models of RL"] == pytest.approx(4 * billions)
     assert disk["base model"] == pytest.approx(2 * billions)
-    assert disk["distilled pairs"] == pytest.approx(4 * 2e6 * 3417 / 1e9, rel=0.01)
+    taught = 2e6 * 3417 / 1e9
+    assert disk["answers as they came, and in pairs"] == pytest.approx(2 * 4 * taught, rel=0.01)
+    assert disk["tokens of the warm-up"] == pytest.approx((4 + 4) * taught, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -500,6 +500,20 @@ def test_workers_end_with_the_run_that_started_them(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_stage_on_a_gpu_has_a_process_of_its_own(tmp_path, monkeypatch):
+    """It takes what it holds of the GPU's memory with it. The models of the laptop hold next to nothing."""
+    from test_profiles import FULL  # only here: processes that run this file do not need it
+
+    runners = [make(tmp_path / "large", FULL), make(tmp_path / "small")]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for runner in runners:
+        runner.run("total")
+    large, small = ([int(pid) for _, pid, _ in calls(runner)] for runner in runners)
+    assert len({os.getpid(), *large}) == 3
+    assert small == [os.getpid()] * 2
+
+
+@pytest.mark.slow
 def test_a_distributed_stage_is_launched_as_several_ranks(tmp_path):
     runner = make(tmp_path, {"launch.processes": 2, "rl.micro_batch": 8})
     folder = runner.run("ranks")

@@ -100,6 +100,8 @@ def sft_rows(
     seed: int = 0,
     ask: Callable[[str], str] = lambda words: words,
     file: Path | None = None,
+    *,
+    paired: bool = True,
 ) -> Dataset:
     """Two training rows per pair, `prompt`, `completion` and `ended`, the two modes of a question adjacent.
 
@@ -107,13 +109,18 @@ def sft_rows(
     behind one that has not `ended` no end token belongs.
     Adjacent rows of an even-sized batch keep the modes balanced in every single update, not only on average.
     Another `think_share` leaves out rows of the rarer mode at random, so that this share of the others is
-    expected to think. The rows are kept in memory, or in `file`: a million pairs do not fit.
+    expected to think. Rows that are not `paired` are one per pair, of either mode in turn. They are kept in
+    memory, or in `file`: a million pairs do not fit.
     """
     shares = {Mode.THINK: think_share, Mode.SHORT: 1 - think_share}
     rng = random.Random(f"balance-{seed}")
     kept = [
-        [think_share == 0.5 or rng.random() * max(shares.values()) < shares[mode] for mode in Mode]
-        for _ in range(len(pairs))
+        [
+            (paired or place == number % 2)
+            and (think_share == 0.5 or rng.random() * max(shares.values()) < shares[mode])
+            for place, mode in enumerate(Mode)
+        ]
+        for number in range(len(pairs))
     ]
 
     def rows(batch: dict[str, list], indices: list[int]) -> dict[str, list]:

@@ -89,8 +89,8 @@ def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teach
             with closing(open_generator(settings.path, settings.engine, settings.revision)) as engine:
                 if engine.tokenizer.chat_template is None:
                     raise StageError(
-                        f"teacher {settings.path}: has no chat template, expected a model that was trained to "
-                        "answer: name such a one, or serve it with a template of its own (kind: server)"
+                        f"teacher {settings.path}: has no chat template, expected a model that was trained "
+                        "to answer: name such a one, or serve it with a template of its own (kind: server)"
                     )
                 yield Teacher(engine, mode, _chat(engine.tokenizer), name=settings.path)
 

@@ -28,8 +28,15 @@ class TransformersGenerator:
         tokenizer: PreTrainedTokenizerBase,
         batch_size: int = 256,
         streamer: BaseStreamer | None = None,
+        *,
+        precision: str = "float32",
+        padding: int = 1,
     ):
-        """`streamer` is given each token as it is written; it needs one prompt and one answer at a time."""
+        """`streamer` is given each token as it is written; it needs one prompt and one answer at a time.
+
+        With `precision` "bfloat16" products are computed in it, whatever the weights are. Prompts are padded
+        to multiples of `padding` tokens.
+        """
         if tokenizer.padding_side != "left":
             raise ValueError(
                 "the tokenizer pads on the right: set tokenizer.padding_side = 'left' to generate"
@@ -38,6 +45,8 @@ class TransformersGenerator:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.streamer = streamer
+        self.precision = precision
+        self.padding = padding
 
     def generate(self, prompts: Sequence[str], **settings: Any) -> list[list[Completion]]:
         """See `Generator.generate`. Prompts of similar length share a batch."""
@@ -48,7 +57,7 @@ class TransformersGenerator:
         rows = [row for row in range(len(prompts)) if fit[row] for _ in range(sampling.n)]
         rows.sort(key=lambda row: len(prompts[row]))  # a batch is as slow as its longest prompt
         answers = [[] if room else [TOO_LONG] * sampling.n for room in fit]
-        with torch.random.fork_rng(), torch.inference_mode():
+        with torch.random.fork_rng(), torch.inference_mode(), self.products():
             torch.manual_seed(sampling.seed)
             for start in range(0, len(rows), self.batch_size):
                 batch = rows[start : start + self.batch_size]
@@ -57,11 +66,21 @@ class TransformersGenerator:
                     answers[row].append(completion)
         return answers
 
+    def products(self) -> torch.autocast:
+        """The context in which the model computes in `precision`."""
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
     def close(self):
         """Nothing to end: the model goes with its last reference. Other engines have processes."""
 
     def _complete(self, prompts: list[str], sampling: Sampling) -> list[Completion]:
-        encoded = self.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+        encoded = self.tokenizer(
+            prompts,
+            return_tensors="pt",
+            padding=True,
+            pad_to_multiple_of=self.padding if self.padding > 1 else None,
+            add_special_tokens=False,
+        )
         # (B, P) both: P the longest prompt, shorter ones padded on the left so that all end together
         ids, attention = encoded.input_ids.to(self.model.device), encoded.attention_mask.to(self.model.device)
         known = has_modes(self.tokenizer)

@@ -43,7 +43,8 @@ def make_plan(
     gpu = gpu or ("h100" if profile.launch.processes > 1 else "rtx4090")
     model, problems = profile.model, profile.problems
     if not isinstance(model, PretrainedModel) or not isinstance(problems, MathProblems):
-        raise PlanError(f"profile {profile.name!r} takes minutes on any machine: run it; h100x4 has a plan")
+        takes = "minutes on any machine" if profile.base else "hours on two cores, which no data sheet tells"
+        raise PlanError(f"profile {profile.name!r} takes {takes}: run it; h100x4 has a plan")
     if gpu not in GPUS:
         raise PlanError(f"gpu={gpu!r}: expected one of {', '.join(GPUS)}")
     if not price >= 0:
@@ -170,16 +171,20 @@ class Plan:
     @property
     def disk(self) -> pd.Series:
         """GB by part. A model is 4 P bytes (2 P as published); a checkpoint 12 P with Adam's moments: two are
-        kept and a third is being written while a training runs. Text takes about 4 bytes a token."""
+        kept and a third is being written while a training runs. Text takes about 4 bytes a token, and a token
+        to train on 8, with its label. What the hub keeps of open data comes on top."""
         one = 4.0 * self.shape.parameters
         teachers = {w.teacher.path for w in self.work if isinstance(w.teacher, ModelTeacher)}
+        taught = sum(w.tokens for w in self.work if w.kind == "sft")
         parts = {
             "the hub's cache": 2.0 * sum(shape_of(path).parameters for path in {self.shape.name} | teachers),
             "base model": one / 2,
             "warm-up: model and its start": 2 * one,
             "models of RL": one * sum(w.kind == "rl" for w in self.work),
             "checkpoints of one training": 9 * one,
-            "distilled pairs": 4 * sum(w.tokens for w in self.work if w.kind == "sft"),
+            "answers as they came, and in pairs": 2 * 4 * taught,
+            "the same while pairs and rows are made": 3 * 4 * taught,
+            "tokens of the warm-up": 8 * taught,
             "completions of evaluation": 4 * sum(w.tokens for w in self.work if w.kind == "eval"),
         }
         return pd.Series(parts).div(GB)

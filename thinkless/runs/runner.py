@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
@@ -267,7 +268,9 @@ class Runner:
         if stage.prepare is not None:
             stage.prepare(self._run(name))
         write_json(folder / BEGUN, {"key": self.key(name), "prepared": True})
-        if stage.distributed and self.profile.launch.processes > 1 and self.command is not None:
+        # a large model's stage gives a GPU's memory back when its process ends: the next engine needs it
+        large = self.profile.model.kind == "pretrained" and torch.cuda.is_available()
+        if self.command is not None and (large or self._shared(name)):
             self._launch(name)
         else:
             self.compute(name)
@@ -298,11 +301,15 @@ class Runner:
         )
         (folder / BEGUN).unlink()
 
+    def _shared(self, name: str) -> bool:
+        """Whether several processes train one model in this stage."""
+        return self.stages[name].distributed and self.profile.launch.processes > 1
+
     def _launch(self, name: str):
         """This machine's processes of a stage, until they end."""
         assert self.command is not None
         python, *arguments = self.command(name)
-        launcher = [python, *accelerate_launch(self.profile.launch)]
+        launcher = [python, *(accelerate_launch(self.profile.launch) if self._shared(name) else ())]
         self.check_exit(name, self._start(name, [*launcher, *arguments, "--rank"]).wait())
 
     def _follow(self, name: str):

@@ -136,6 +136,8 @@ class SFT(Optimizer):
     """Rows per forward pass on one device; None takes all of the device's share at once."""
     think_share: float = Field(0.5, gt=0, lt=1)
     """Share of the rows that think. Away from one half, rows of the rarer mode are left out."""
+    paired: bool = Field(True, exclude_if=lambda paired: paired)
+    """Whether the student sees both answers to a question; else one of them, in turn: half as many rows."""
 
 
 class RL(Optimizer):
@@ -164,6 +166,8 @@ class RL(Optimizer):
     temperature: float = Field(gt=0)
     beta: float = Field(ge=0)
     """Weight of the KL to the warm-up model."""
+    kl_on_control_token: bool = Field(True, exclude_if=lambda on: on)
+    """Whether the KL holds the choice of mode too, as the paper's does; else it anchors the answers alone."""
     entropy: float = Field(0.0, ge=0, exclude_if=lambda weight: weight == 0)
     """Weight of the mean entropy of the tokens. The released code has 1e-3; the paper does not mention it."""
     scale_rewards: Literal["none", "group"] = "none"
@@ -206,6 +210,8 @@ class Evaluation(Section):
     top_p: float = Field(gt=0, le=1)
     samples: int = Field(ge=1)
     """Completions per question and setting."""
+    precision: Literal["float32", "bfloat16"] = Field("float32", exclude_if=lambda kind: kind == "float32")
+    """Of the products that Transformers computes; vLLM takes the precision in which a model was saved."""
 
 
 class Launch(Section):
@@ -222,6 +228,9 @@ class Launch(Section):
     )
     """Of the forward and backward pass; the weights that the optimiser keeps are float32. The usual one is no
     part of any stage's key."""
+    padding: Annotated[int, For("base", "sft", "rl", "eval")] = Field(1, ge=1, exclude_if=lambda n: n == 1)
+    """Prompts and answers are padded to multiples of so many tokens. On a CPU every new shape takes memory
+    that is not given back: a model of 135 million parameters grew to 16 GB in an hour, and with 32 to 7."""
     sharding: Literal["none", "fsdp2"] = "none"
     """`fsdp2` splits weights, gradients and optimiser state over the processes (accelerate)."""
     gradient_checkpointing: bool = False

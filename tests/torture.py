@@ -4,8 +4,8 @@ Run: python tests/torture.py [--kills 200] [--seed 0] [--profile smoke] [--folde
 
 `thinkless train` runs in a process group of its own, which gets SIGKILL, and is called again. Half of the
 kills come at any moment, the others at the first change of a file after it, where writing is under way. A
-pipeline that has ended is compared with the one left alone, tensor by tensor and record by record, and the next one
-begins in a fresh folder. Killed itself, the same command goes on. A line is appended to `--record`.
+pipeline that has ended is compared with the one left alone, tensor by tensor and record by record, and the
+next one begins in a fresh folder. Killed itself, the same command goes on. A line is appended to `--record`.
 
 Every life is forked from this process, which has imported everything: kills land in the work.
 """

@@ -5,7 +5,9 @@ PATH; reads `_build/html`, or the folder named by THINKLESS_BOOK_HTML.
 """
 
 import functools
+import math
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -412,3 +414,42 @@ def test_the_live_model_runs_from_the_disk_and_chooses_the_tokens_of_python(tab)
     tab.run((live / f"{stage}.js").read_text(encoding="utf-8"))  # the page forgot it when it had read it
     expected = answers_in_python(trained, index, world["questions"])
     assert_equal(answers_in_page(tab, stage, world["questions"]), expected)
+
+
+def test_the_coin_is_tossed_and_moved_by_keyboard_from_the_disk(tab):
+    """Shares of 1 and 0 leave no luck: thinking alone earns, so ten steps with a baseline raise P(think)."""
+    tab.open((BOOK / "book" / "executed" / "03b_policy_gradients.html").as_uri(), "light", 1280)
+    box = "document.querySelector('.coin')"
+    text = f"(selector) => {box}.querySelector(selector).textContent"
+
+    def press(name: str):
+        tab.run(f"{box}.querySelector({name!r}).focus()")
+        enter = {"key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13}
+        for kind in ("keyDown", "keyUp"):
+            tab.send("Input.dispatchKeyEvent", type=kind, **enter)
+
+    def number(shown: str) -> float:
+        return float(shown.replace("−", "-"))
+
+    def think_probability() -> float:
+        return float(re.search(r"[0-9.]+[0-9]", tab.run(f"({text})('.coin-line output')"))[0])
+
+    for name, value in {"worked": 1, "short": 0, "size": 16}.items():
+        tab.run(f"{box}.querySelector('[name={name}]').value = {value}")
+    assert think_probability() == 0.5
+    press("[type=submit]")
+    cells = "(row) => [...row.cells].map((cell) => cell.textContent)"
+    group = tab.run(f"[...{box}.querySelectorAll('tbody tr')].map({cells})")
+    assert len(group) == 16 == tab.run(f"{box}.querySelectorAll('polygon:not(.step)').length")
+    assert {row[1]: row[2] for row in group}.items() <= {"think": "+0.5", "short": "−1.0"}.items()
+    mean = number(re.search(r"z: (\S+[0-9])", tab.run(f"({text})('[role=status]')"))[1])
+    assert mean == pytest.approx(sum(number(row[-1]) for row in group) / 16, abs=1e-3)
+    press("[name=step]")
+    assert think_probability() == pytest.approx(1 / (1 + math.exp(-4 * mean)), abs=5e-3)
+    press("[name=ten]")
+    wait_for(lambda: tab.run(f"{box}.querySelectorAll('.before').length") == 11, "ten steps")
+    assert think_probability() > 0.9
+    press("[name=again]")
+    assert think_probability() == 0.5
+    assert errors(tab) == []
+    assert external_requests(tab, f"file://{BOOK}") == []

@@ -1,32 +1,29 @@
-"""The page of promises names tests that exist, and every row names one.
+"""Proves that every test that the page of promises names exists, and that every promise names one.
 
 Run: python -m pytest tests/test_promises.py
 """
 
-import ast
 import re
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+TESTS = Path(__file__).parent
 ROWS = [
-    line
-    for line in (ROOT / "book" / "promises.md").read_text(encoding="utf-8").splitlines()
-    if line.startswith("| ") and not line.startswith("| promise")
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in (TESTS.parent / "book" / "promises.md").read_text(encoding="utf-8").splitlines()[2:]
+    if line.startswith("| ") and not line.startswith(("| **", "| it promises"))
 ]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split(" | ")[0])
-def test_a_promise_is_held_by_tests_that_exist(row):
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
-    assert named
-    assert len(named) == row.count("`tests/")
-    for file, name in named:
-        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-        assert name in {part.name for part in tree.body if isinstance(part, ast.FunctionDef)}, file
+def test_the_page_has_promises():
+    assert len(ROWS) > 30
 
 
-def test_the_page_is_in_the_book():
-    assert ROWS
-    assert "file: book/promises\n" in (ROOT / "_toc.yml").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("promise", "test"), ROWS)
+def test_a_promise_names_a_test_that_exists(promise, test):
+    named = re.fullmatch(r"`([\w/]+\.py)::(test_\w+)`", test)
+    assert named, f"{promise}: expected one test, got {test}"
+    file, name = named.groups()
+    source = (TESTS / file).read_text(encoding="utf-8")
+    assert re.search(rf"^def {name}\(", source, re.MULTILINE), f"{promise}: {file} has no {name}"

@@ -24,18 +24,23 @@ OVERRIDES = {**SMALLEST, "rl.repetitions": 1, "rl.arms": ["degrpo"]}
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """The folder of a short torture, left as it ended, and what it printed."""
+    """The folder of a short torture that was killed after its first kill; what its second call says."""
     folder = tmp_path_factory.mktemp("torture")
     options = ["--kills", "3", "--seed", "1", "--overrides", json.dumps(OVERRIDES)]
     where = ["--folder", str(folder / "work"), "--record", str(folder / "record.jsonl")]
     command = [sys.executable, torture.__file__, *options, *where]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        while "kill 1 of 3" not in first.stdout.readline():
+            assert first.poll() is None
+        first.kill()
     return folder, subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_killed_pipeline_ends_as_one_left_alone(killed):
     folder, output = killed
-    first, *_, last = output.splitlines()
+    first, second, *_, last = output.splitlines()
     assert first == "seed 1"
+    assert "kill 2 of 3" in second  # of the first call, one kill and the run that is left alone are kept
     assert last.startswith("kills 3, survived 3, rounds 1, equal True, hours ")
     line = json.loads((folder / "record.jsonl").read_text())
     assert (line["kills"], line["survived"], line["equal"], line["difference"]) == (3, 3, True, None)
@@ -44,7 +49,7 @@ def test_a_killed_pipeline_ends_as_one_left_alone(killed):
 def damage_tensor(folder: Path):
     path = folder / "sft" / "model" / "model.safetensors"
     tensors = load_file(path)
-    tensors["lm_head.weight"][3, 2] += 1e-6
+    tensors["model.norm.weight"][3] += 1e-6
     save_file(tensors, path)
 
 
@@ -61,7 +66,7 @@ def leave_file(folder: Path):
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (damage_tensor, "sft, model/model.safetensors, lm_head.weight: "),
+        (damage_tensor, "sft, model/model.safetensors, model.norm.weight: "),
         (damage_answer, "eval-sft, answers.jsonl, line 1: "),
         (leave_file, "distill, files in the folder: "),
     ],

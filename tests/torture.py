@@ -38,7 +38,7 @@ from thinkless.runs.provenance import RESULTS, commit, hardware, versions
 from thinkless.runs.runner import MANIFEST, Runner
 from thinkless.training import METRICS
 
-LIVES = 20
+LIVES = 50
 """Lives that a pipeline would have, if nothing had to be done again."""
 TIMES = {"step_time"}
 """Measured by the clock, so that no two runs agree."""
@@ -152,7 +152,7 @@ def torture(folder: Path, profile: str, overrides: dict[str, Any], kills: int, s
     """Kill so often, in as many rounds as it takes; see the module. Returns the figures."""
     folder.mkdir(parents=True, exist_ok=True)
     state, log, began = folder / "state.json", folder / "life.log", time.monotonic()
-    asked = {"profile": profile, "overrides": overrides, "kills": kills, "seed": seed}
+    asked = {"profile": profile, "overrides": overrides, "seed": seed}
     done = {**asked, "done": 0, "at_write": 0, "rounds": 0, "alone": None, "seconds": 0.0, "difference": None}
     if state.exists():
         done = read_json(state)
@@ -211,7 +211,7 @@ def torture(folder: Path, profile: str, overrides: dict[str, Any], kills: int, s
 def record(done: dict[str, Any]) -> dict[str, Any]:
     """The line for `results/`."""
     command = (
-        f"python tests/torture.py --kills {done['kills']} --seed {done['seed']} --profile {done['profile']}"
+        f"python tests/torture.py --kills {done['done']} --seed {done['seed']} --profile {done['profile']}"
     )
     return {
         "what": "A pipeline killed with SIGKILL at random moments, beside one left alone",

@@ -1,8 +1,8 @@
 """Sphinx extension: the built book needs no network.
 
 It writes one copy of plotly.js and of MathJax into `_static/`, both taken from installed Python
-packages, loads plotly.js on the pages that have a figure and the live model on the page that has one,
-and drops the scripts of sphinx-thebe, which Jupyter Book adds to every page and which come from
+packages, loads plotly.js on the pages that have a figure, the live model and the coin where they have
+their places, and drops the scripts of sphinx-thebe, which Jupyter Book adds to every page and which come from
 elsewhere. It also gives the entries of the bibliography a role that screen readers still know.
 """
 
@@ -45,7 +45,7 @@ def find_mathjax() -> Path:
 
 
 def choose_scripts(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any):
-    """Per page: no thebe; plotly.js where there is a figure, the live model where it has its place."""
+    """Per page: no thebe; plotly.js where there is a figure, the live model and the coin in their places."""
     scripts = context.get("script_files")
     if scripts is not None:
         scripts[:] = [script for script in scripts if not _is_thebe(script)]
@@ -56,6 +56,9 @@ def choose_scripts(app: Sphinx, pagename: str, template: str, context: dict[str,
         app.add_css_file("live.css")
         app.add_js_file("live_model.js")
         app.add_js_file("live.js")
+    if 'class="coin"' in (context.get("body") or ""):
+        app.add_css_file("coin.css")
+        app.add_js_file("coin.js")
 
 
 def mend_roles(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any):

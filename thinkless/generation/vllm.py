@@ -52,6 +52,7 @@ class VLLMGenerator:
             model=str(model_path),
             **{
                 "skip_tokenizer_init": True,
+                "load_format": "safetensors",  # no pickles
                 "generation_config": "vllm",  # none of the model folder's own sampling defaults
                 "worker_extension_cls": f"{__name__}.{WorkerExtension.__name__}",
                 **engine,

@@ -38,7 +38,10 @@ from thinkless.runs.settings import Profile
 MANIFEST, BEGUN, ARCHIVE = "manifest.json", "begun.json", ".archive"
 LOCK_PATIENCE = 5
 """Seconds to wait for a stage's lock: a killed run's workers notice within two."""
-_WRITING = re.compile(r"os error \d|unexpected pos \d|PytorchStreamWriter|file write failed|write\(\): fd")
+NO_ROOM = re.compile(
+    r"\(os error \d+\)|inline_container.*(unexpected pos|PytorchStreamWriter)|iostream error"
+)
+"""What safetensors and torch say where a disk is full: they write below Python, and raise no OSError."""
 FOLLOWING = 2
 """Seconds between two looks at what the first machine has done."""
 
@@ -170,19 +173,18 @@ class Runner:
                 yield
         except Timeout:
             raise StageError(f"stage {name} is already running in another process ({folder})") from None
-        except OSError as error:
-            if error.errno is None:  # not the disk: Transformers raises OSError for folders it cannot read
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                place, reason = error.filename or folder, error.strerror
+            elif NO_ROOM.search(str(error)):
+                place, reason = folder, "no room for a file"
+            elif isinstance(error, OSError):  # Transformers raises it for folders it cannot read
                 raise StageError(f"stage {name} failed: {error}") from error
-            raise StageError(
-                f"cannot write to {error.filename or folder} ({error.strerror}): choose another runs_dir "
-                "or free some space; what was finished is kept"
-            ) from None
-        except (SafetensorError, RuntimeError) as error:  # how safetensors and torch say that a disk is full
-            if not _WRITING.search(str(error)):
+            else:
                 raise
             raise StageError(
-                f"cannot write to {folder} ({str(error).splitlines()[0]}): choose another runs_dir "
-                "or free some space; what was finished is kept"
+                f"cannot write to {place} ({reason}): choose another runs_dir or free some space; "
+                "what was finished is kept"
             ) from None
 
     def run_many(self, names: Sequence[str], on_progress: Callable[[], None] = lambda: None):

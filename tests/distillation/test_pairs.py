@@ -18,9 +18,13 @@ from test_store import disk_full_after
 from thinkless.__main__ import main
 from thinkless.distillation.gate import keep_pairs, summary
 from thinkless.distillation.pairs import Teacher, distill, load_pairs, sft_rows
+from thinkless.distillation.teachers import open_teacher
+from thinkless.errors import StageError
 from thinkless.generation import Completion
+from thinkless.models import save
 from thinkless.modes import Mode
 from thinkless.pipeline import pipeline
+from thinkless.runs.settings import ModelTeacher
 
 PROBLEMS = Dataset.from_list(
     [
@@ -270,3 +274,14 @@ def test_a_full_disk_is_one_line_and_a_resumed_stage_ends_as_a_whole_one(smoke, 
     assert f"{full_at} (File too large)" in error
     assert main(smoke) == 0
     assert [list(load_from_disk(folder / "pairs")), *(file.read_bytes() for file in files)] == whole
+
+
+def test_a_teacher_without_a_chat_template_is_one_line(model, tokenizer, tmp_path):
+    """A bare language model, of a folder: it was never taught to answer."""
+    save(model, tokenizer, tmp_path / "bare")
+    settings = ModelTeacher(kind="model", path=str(tmp_path / "bare"), engine="transformers")
+    with (
+        pytest.raises(StageError, match="has no chat template, expected a model that was trained to answer"),
+        open_teacher(settings, Mode.SHORT, tmp_path) as teacher,
+    ):
+        teacher.generator.generate([teacher.prompt("3+5=")], max_tokens=1)

@@ -65,7 +65,7 @@
       const gain = worked * (2 - price) - 2 * short, slope = p * (1 - p) * gain;
       const truth = `On average thinking earns ${signed(gain, 2)}, a slope of ${signed(slope)}.`;
       const thinking = group.filter(({ think }) => think).length;
-      const silent = group.every((answer) => answer.push === 0) ? " A silent group." : "";
+      const silent = group.every((answer) => Math.abs(answer.push) < 1e-9) ? " A silent group." : "";
       said.textContent = group.length
         ? `${thinking} of ${group.length} answers think. Mean push on z: ${signed(push())}.${silent} ${truth}`
         : truth;

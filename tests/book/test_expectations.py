@@ -132,7 +132,7 @@ def test_damaged_records_are_one_line(tmp_path, text):
 
 def test_written_bounds_are_of_profiles_and_can_be_missed():
     written = yaml.safe_load((ARITHMETIC.parents[1] / "thinkless" / "book" / "expectations.yaml").read_text())
-    assert set(written) <= set(available_profiles()) - {"lengths"}
+    assert set(written) <= set(available_profiles()) - {"laptop"}
     for profile, rows in written.items():
         assert all(STATISTICS[name].can_miss(row["bound"]) for name, row in rows.items()), profile
         assert all(row["source"] for row in rows.values())
@@ -154,9 +154,11 @@ def test_a_bound_that_cannot_be_missed_is_no_bound(tmp_path):
 
 def test_the_records_hold_every_statistic_and_bounds_that_can_be_missed():
     rows = read_expectations()
-    assert len(rows) >= 4
-    assert all(row["profile"] == "lengths" and set(row["values"]) == set(STATISTICS) for row in rows)
-    assert known_bounds("lengths").keys() == set(STATISTICS)
+    assert len(rows) >= 3
+    assert all(row["profile"] == "laptop" and set(row["values"]) == set(STATISTICS) for row in rows)
+    bounds = known_bounds("laptop")
+    assert set(bounds) <= set(STATISTICS)
+    assert all(STATISTICS[name].can_miss(bound) for name, (bound, _) in bounds.items())
     assert miss_chance(rows)[0] <= 1 / 200
 
 

@@ -1,7 +1,7 @@
 """What a finished run should look like, and how far it may stray.
 
 A chapter ends its sections with figures that have a spread, such as what RL costs in accuracy. Each is
-compared with an *expectation*: a bound, and where it comes from. For `lengths` that is the spread of whole
+compared with an *expectation*: a bound, and where it comes from. For `laptop` that is the spread of whole
 pipelines under other arithmetics and seeds (`arithmetic.yaml`, records in `results/arithmetic/`); for
 profiles that nobody here has run, `expectations.yaml` names the source. A missed expectation is shown on
 the page and at the end of ``make book``, and stops nothing unless ``--strict`` is said. What must hold on

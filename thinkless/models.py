@@ -227,6 +227,8 @@ def save(
         tokenizer.backend_tokenizer.no_padding()
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
+    if weights is not None:  # gathered apart, tied tables are no longer one
+        weights = {name: w for name, w in weights.items() if name not in model.all_tied_weights_keys}
     model.save_pretrained(partial, state_dict=weights)
     if (own := getattr(model, "own_defaults", None)) is not None:
         kept = {**own.to_dict(), **_ids(model.generation_config)}

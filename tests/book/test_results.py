@@ -15,7 +15,7 @@ import torch
 from thinkless.book.results import read_questions, read_records, runs
 from thinkless.errors import StageError
 from thinkless.evaluation import calibration, routers
-from thinkless.evaluation.prediction import gamma_without_pull, predicted_pull
+from thinkless.evaluation.prediction import gamma_without_pull, measured, predicted_pull
 from thinkless.objectives import token_advantages
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.provenance import RESULTS
@@ -171,7 +171,7 @@ def test_the_pull_is_that_of_the_token_advantages(objective, scale):
 def test_without_pull_there_is_none(objective):
     (record,) = (r for r in read_records() if (r["variant"], r["stage"]) == ("restated", "sft"))
     profile = load_profile("lengths", record["overrides"])
-    gamma = gamma_without_pull(record["metrics"], profile, objective)
+    gamma = gamma_without_pull(measured(record["metrics"], profile), objective, profile.rl)
     pulls = [
         predicted_pull(
             record["metrics"], load_profile("lengths", {**record["overrides"], "rl.gamma": g}), objective

@@ -158,18 +158,17 @@ def _reward_std(
     return (square - mean**2).clamp(min=0).sqrt()
 
 
-def gamma_without_pull(warm: Mapping[str, Any], profile: Profile, objective: str) -> float:
-    """The price γ at which `predicted_pull` sums to zero, which is linear in it; above it lies ``<short>``.
+def gamma_without_pull(kinds: pd.DataFrame, objective: str, settings: RL) -> float:
+    """The price γ at which `pull` sums to zero, which is linear in it; above it lies ``<short>``.
 
-    Negative or above 1 if there is no such price among the possible ones. With `rl.scale_rewards` it is not
+    Negative or above 1 if there is no such price among the possible ones. With `scale_rewards` it is not
     linear, and this is not its zero.
     """
 
-    def pull(gamma: float) -> float:
-        other = profile.model_copy(update={"rl": profile.rl.model_copy(update={"gamma": gamma})})
-        return predicted_pull(warm, other, objective).sum()
+    def total(gamma: float) -> float:
+        return pull(kinds, objective, settings.model_copy(update={"gamma": gamma})).sum()
 
-    return pull(0.0) / (pull(0.0) - pull(1.0))
+    return total(0.0) / (total(0.0) - total(1.0))
 
 
 def control_weight(objective: str, lengths: torch.Tensor, alpha: float) -> torch.Tensor:

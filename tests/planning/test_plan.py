@@ -16,7 +16,7 @@ from thinkless.planning.hardware import GPUS, PlanError
 from thinkless.planning.plan import as_text, check_trainers, make_plan
 from thinkless.runs.profiles import load_profile
 
-LEVELS = ["floor", "tuned", "others_low", "others_high"]
+LEVELS = ["floor", "configured", "others_low", "others_high"]
 PUBLISHED = ["gpu", "h100x4", "cluster"]
 
 
@@ -52,7 +52,7 @@ def test_every_profile_has_a_plan(name, plans):
 def test_levels_come_in_order_and_sum_up(name, plans):
     hours = plans[name].hours
     assert hours.loc["all", LEVELS].gt(0).all()
-    for low, high in pairwise(LEVELS):
+    for low, high in [*pairwise(LEVELS[:2]), *pairwise(LEVELS[2:]), ("floor", "others_low")]:
         assert (hours[low] <= hours[high]).all()
     assert hours.loc["all", LEVELS].to_numpy() == pytest.approx(hours.drop("all")[LEVELS].sum().to_numpy())
 
@@ -222,6 +222,20 @@ def test_the_command_prints_the_plan(capsys):
     assert "Plan of h100x4 on 4 x NVIDIA H200 SXM, 2 machine(s)" in text
     assert "dollars if a GPU costs 2.5 an hour" in text
     assert "200" in next(line for line in text.splitlines() if line.startswith("prompt "))
+
+
+def test_hours_floor_share_and_three_losses_by_name_are_printed(plans):
+    plan = plans["h100x4"]
+    text = as_text(plan)
+    [told] = [line for line in text.splitlines() if line.startswith("As configured")]
+    hours = plan.hours.loc["rl-degrpo-0"]
+    share = hours["floor"] / hours["configured"]
+    numbers = f"{hours['configured']:.1f} h, hardware floor {hours['floor']:.1f} h: {share:.0%} of the floor"
+    assert told.startswith(f"As configured {numbers}. Largest losses: ")
+    names = [one.rsplit(" ", 2)[0] for one in told.partition("losses: ")[2].split("; ")]
+    assert names == list(plan.losses.index[:3])
+    assert plan.losses["hours"].is_monotonic_decreasing
+    assert plan.losses["hours"].sum() == pytest.approx(hours["configured"] - hours["floor"])
 
 
 def test_the_disk_by_hand(plans):

@@ -18,6 +18,7 @@ from thinkless.generation.chat_template import TurnsError, check_turns
 from thinkless.models import load_tokenizer
 from thinkless.planning.hardware import BFLOAT16, GB, GPU, GPUS, QWEN2, PlanError, Shape, shape_of
 from thinkless.planning.memory import VLLM_EXTRA, rl_memory, training_memory
+from thinkless.planning.steps import AS_IT_IS, Step, Ways, rl_step
 from thinkless.planning.time import LEVELS, stage_seconds
 from thinkless.planning.work import Assumptions, Work, assume, work_of
 from thinkless.problems.benchmarks import PROBLEM_SETS
@@ -144,11 +145,23 @@ class Plan:
 
     @cached_property
     def hours(self) -> pd.DataFrame:
-        """By stage and for all: floor, tuned, and what others measured (low, high)."""
+        """By stage and for all: floor, as configured, and what others measured (low, high)."""
         rows = [stage_seconds(w, self.profile, self.shape, self.gpu) for w in self.work]
         table = pd.DataFrame(rows, self.stages.index, LEVELS) / 3600
         table.loc["all"] = table.sum()
         return table
+
+    def step(self, ways: Ways = AS_IT_IS) -> Step:
+        """A typical step of RL, see `steps.rl_step`."""
+        work = next(work for work in self.work if work.answers is not None)
+        return rl_step(work.answers, self.profile, self.shape, self.gpu, prompt=work.prompt, ways=ways)
+
+    @cached_property
+    def losses(self) -> pd.DataFrame:
+        """What one RL run loses above its floor, by name, the largest first: seconds a step, hours in all."""
+        seconds = pd.Series(self.step().losses).sort_values(ascending=False)
+        seconds = seconds[seconds > 0.01]  # a zero is often rounded to less
+        return pd.DataFrame({"seconds a step": seconds, "hours": seconds * self.profile.rl.steps / 3600})
 
     @property
     def dollars(self) -> pd.Series:
@@ -210,6 +223,12 @@ class Plan:
             f"Every RL step waits for its longest answer: {longest:,} tokens take at least {seconds:.0f} s, "
             f"{seconds * steps / 3600:.1f} h over {steps} steps, on any number of GPUs."
         )
+        whole, carried = self.step(), self.step(Ways(carried=True))
+        yield (
+            f"RL is at {whole.floor / whole.seconds:.0%} of its floor. If answers that have not ended went "
+            f"on in the next step, it would be {carried.floor / carried.seconds:.0%}; TRL's GRPOTrainer has no "
+            "option for that, and its experimental AsyncGRPOTrainer neither a KL nor these advantages."
+        )
         for phase, size in self.memory.loc["sum"].items():
             if size > gpu.memory / GB:
                 yield (
@@ -221,6 +240,17 @@ class Plan:
 def _text(table: pd.DataFrame) -> str:
     """A table in three digits, and without decimals from 100 on."""
     return table.to_string(na_rep="", float_format=lambda x: f"{x:,.0f}" if x >= 100 else f"{x:.3g}")
+
+
+def _spent(plan: Plan) -> str:
+    """The hours of one RL run and the three largest losses in a sentence each, and all losses."""
+    step, largest = plan.step(), plan.losses["hours"].head(3)
+    hours = plan.profile.rl.steps / 3600
+    told = "; ".join(f"{name} {lost:.1f} h" for name, lost in largest.items())
+    return (
+        f"As configured {hours * step.seconds:.1f} h, hardware floor {hours * step.floor:.1f} h: "
+        f"{step.floor / step.seconds:.0%} of the floor. Largest losses: {told}.\n{_text(plan.losses)}"
+    )
 
 
 def as_text(plan: Plan) -> str:
@@ -235,6 +265,7 @@ def as_text(plan: Plan) -> str:
         "Assumed (tokens before any limit; change with --assume)": _text(assumed.to_frame("")),
         "What runs where": _text(plan.stages),
         f"Hours, and dollars if a GPU costs {plan.price:g} an hour": _text(cost),
+        f"Where {plan.profile.rl.steps} steps of RL go (a model, not measured)": _spent(plan),
         f"Memory per process in GB, sharding {launch.sharding}": _text(plan.memory),
         "Disk in GB": _text(plan.disk.to_frame("")),
         "Checked on this machine": "\n".join(plan.checks),

@@ -103,6 +103,13 @@ def cut(lengths: pd.Series, limit: float, answers: float = 1024) -> Length:
     )
 
 
+def typical(lengths: pd.Series, limit: float, answers: int) -> np.ndarray:
+    """The lengths of `answers` typical answers, cut off at `limit` tokens, the shortest first."""
+    shares = lengths.sort_index()
+    places = shares.cumsum().searchsorted((np.arange(answers) + 0.5) / answers)
+    return np.minimum(shares.index.to_numpy()[places], limit)
+
+
 class Work(NamedTuple):
     """The work of one stage, or of one teacher in it. Numbers of tokens are expected values."""
 
@@ -115,6 +122,8 @@ class Work(NamedTuple):
     prompt: float
     """Tokens of a question."""
     teacher: Teacher | None = None
+    answers: np.ndarray | None = None
+    """Lengths in tokens of one RL step's."""
 
     @property
     def kind(self) -> str:
@@ -148,8 +157,10 @@ def work_of(stage: Stage, profile: Profile, problems: MathProblems, a: Assumptio
             yield work(stage.name, rows, cut(a.lengths(0.5), limit))
         case "rl":
             answers = profile.rl.prompts_per_step * profile.rl.group_size
-            length = cut(a.lengths(a.think_rate), profile.longest("rl"), answers)
-            yield work(stage.name, profile.rl.steps * answers, length)
+            lengths, longest = a.lengths(a.think_rate), profile.longest("rl")
+            step = typical(lengths, longest, answers)
+            length = cut(lengths, longest, answers)
+            yield work(stage.name, profile.rl.steps * answers, length, answers=step)
         case _:
             completions, lengths = _evaluation(problems, a)
             length = cut(lengths, profile.longest("evaluation"), completions)

@@ -27,6 +27,25 @@ def settings(name, overrides=None, profile="smoke"):
     return stages(profile)[name].settings(profile)
 
 
+def test_rl_may_ask_what_the_warm_up_model_solves_sometimes(tmp_path):
+    select = {"rl.select": {"candidates": 12, "solved": [0.0, 1.0]}, "rl.arms": ["degrpo"], "rl.steps": 2}
+    overrides = {**SMALLEST, **select, "rl.repetitions": 1, "rl.prompts_per_step": 8, "rl.group_size": 2}
+    runner = pipeline("smoke", overrides=overrides, runs_dir=tmp_path)
+    names = list(runner.stages)
+    assert names.index("sft") < names.index("select") < names.index("rl-degrpo-0")
+    runner.run("rl-degrpo-0")  # 16 questions: all 12, and four of them again
+    rows = [
+        json.loads(line) for line in (runner.folder("select") / "questions.jsonl").read_text().splitlines()
+    ]
+    assert len(rows) == runner.manifest("select")["metrics"]["kept"] == 12
+    assert {row["solved"] for row in rows} <= {0.0, 0.5, 1.0}
+    assert "select" in runner.manifest("rl-degrpo-0")["inputs"]
+
+    few = overrides | {"rl.select": {"candidates": 12, "solved": [0.3, 0.4]}}  # no share of two tries
+    with pytest.raises(StageError, match="select: 0 of 12 questions are solved in 30% to 40% of 2 tries"):
+        pipeline("smoke", overrides=few, runs_dir=tmp_path).run("select")
+
+
 def test_stages_come_in_the_order_of_the_method():
     names = list(stages(load_profile("laptop")))
     assert names[:3] == ["base", "distill", "sft"]

@@ -101,6 +101,37 @@ def test_no_pass_over_a_rollout_computes_padding(micro_batch, untrained, monkeyp
         assert computed <= 1.05 * real
 
 
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_the_rows_of_an_update_come_by_length_and_teach_the_same(micro_batch, untrained, monkeypatch):
+    """So that several processes have long rows at the same time; each update keeps its own rows."""
+    generate = GRPOTrainer._generate_single_turn
+
+    def lengths(self, prompt_ids, *args, **kwargs):
+        answers, _ = generate(self, prompt_ids, *args, **kwargs)
+        return [(ids * 80)[: 5 + 7 * row % 31] for row, ids in enumerate(answers)], None
+
+    class AsTheyCome(Recorder):
+        def _by_length(self, batches):
+            return batches
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", lengths)
+    step = {"steps_per_generation": 24 // micro_batch, "gradient_accumulation_steps": 12 // micro_batch}
+    settings = {"per_device_train_batch_size": micro_batch, "max_steps": 2, "learning_rate": 1e-2}
+    found = {}
+    for kind in (Recorder, AsTheyCome):
+        trainer = build(untrained, kind, num_generations=4, max_completion_length=100, **step, **settings)
+        trainer.train()
+        rows = [inputs["completion_mask"].sum(dim=1) for _, inputs in trainer.seen]
+        updates = torch.cat(rows).view(2, 12)
+        found[kind] = updates, [p.detach().clone() for p in trainer.model.parameters()]
+    (ordered, after), (random, expected) = found.values()
+    assert torch.equal(ordered, ordered.sort(dim=1, descending=True).values)
+    assert not torch.equal(random, ordered)
+    assert torch.equal(random.sort(dim=1, descending=True).values, ordered)
+    for one, other in zip(after, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_rejected_groups_count_for_nothing(objective, untrained):
     """The terms of a step with rejected groups are those of the other groups alone."""

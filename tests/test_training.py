@@ -133,6 +133,14 @@ def test_a_gpu_without_bfloat16_is_not_asked_for_it(tmp_path, monkeypatch):
         sft_config(load_profile("smoke").sft, Launch(precision="bfloat16"), tmp_path, seed=0)
 
 
+def test_an_apple_gpu_is_not_asked_for_bfloat16(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    settings = load_profile("smoke").sft
+    with pytest.raises(StageError, match=r"an Apple GPU \(MPS\) is not used here.*float32"):
+        sft_config(settings, Launch(precision="bfloat16"), tmp_path, seed=0)
+    assert sft_config(settings, Launch(), tmp_path, seed=0).use_cpu
+
+
 def test_seeds_differ_in_sampling_too_behind_an_engine_that_seeds(untrained, tmp_path, monkeypatch):
     """vLLM in the trainer's process seeds torch and numpy with its rank, which is 0 for every run."""
     monkeypatch.setattr("thinkless.training.DeGRPOTrainer", lambda **_: Accelerator(cpu=True) and set_seed(0))

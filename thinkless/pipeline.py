@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, disable_progress_bars
+import numpy as np
+from datasets import Dataset, concatenate_datasets, disable_progress_bars
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -25,6 +26,7 @@ from thinkless.distillation.teachers import open_teacher
 from thinkless.errors import StageError, UserError
 from thinkless.evaluation import evaluate, load_report
 from thinkless.evaluation.report import SETTINGS
+from thinkless.evaluation.selection import solved_sometimes
 from thinkless.files import digest_files, json_lines, write_text
 from thinkless.generation.chat_template import TurnsError, chat_prompt, check_turns, install_chat_template
 from thinkless.generation.load import open_generator
@@ -48,6 +50,7 @@ from thinkless.training import train_rl, train_supervised
 
 LOG = logging.getLogger(__name__)
 
+SELECTED = "questions.jsonl"
 ROWS = "rows"
 """Folder of a supervised training's tokens, in the stage's."""
 
@@ -64,7 +67,8 @@ def _fetch_base(run: Run) -> dict[str, Any]:
     try:
         check_turns(load_tokenizer(*published))  # the warm-up will need them, hours from now
         weights, tokenizer = fetch(*published)
-        source, fetched = " at ".join(filter(None, published)), fetched_files(*published)
+        commit = weights.config._commit_hash or published[1]  # the hub says which it gave
+        source, fetched = " at ".join(filter(None, (published[0], commit))), fetched_files(*published)
     except TurnsError:
         raise
     except UserError as error:
@@ -113,9 +117,12 @@ def ask_teachers(
     settings, pairs, teachers = profile.distill, None, []
     for mode in Mode:
         with open_teacher(getattr(settings, mode.label), mode, base) as teacher:
-            if isinstance(teacher.generator, Recorded):  # recorded answers bring their own questions
-                pairs = teacher.generator.problems().shuffle(seed=seed)
+            recorded = teacher.generator if isinstance(teacher.generator, Recorded) else None
+            if recorded and pairs is None:  # recorded answers bring their own questions
+                pairs = recorded.problems().shuffle(seed=seed)
                 pairs = pairs.select(range(min(questions, len(pairs))))
+            elif recorded:
+                pairs = _answered(pairs, recorded)
             pairs = distillation.distill(
                 profile.problems.teaching(questions, seed) if pairs is None else pairs,
                 [teacher],
@@ -130,6 +137,21 @@ def ask_teachers(
     return pairs, teachers
 
 
+def _answered(pairs: Dataset, recorded: Recorded) -> Dataset:
+    """The pairs whose question has a recorded answer; `recorded` counts those that have none.
+
+    Raises StageError if none has one.
+    """
+    places = [place for place, question in enumerate(pairs["question"]) if question in recorded]
+    recorded.counts["not_recorded"] = len(pairs) - len(places)
+    if not places:
+        raise StageError(
+            f"distill.short: none of {len(pairs)} questions has a recorded answer, expected both "
+            "answers to the same question, word by word"
+        )
+    return pairs.select(places)
+
+
 def _distill(run: Run) -> dict[str, Any]:
     """Both teachers answer every question; the pairs that can be trained on are kept."""
     settings, base = run.profile.distill, run.inputs["base"] / "model"
@@ -139,10 +161,14 @@ def _distill(run: Run) -> dict[str, Any]:
     kept = gate.keep_pairs(pairs, settings.overlong)
     counts = gate.summary(pairs, kept)
     gate.write_set_aside(pairs, counts, settings.overlong, run.folder)
-    engines = {teacher.name: teacher.generator for teacher in teachers}
-    sources = {name: engine.counts for name, engine in engines.items() if isinstance(engine, Recorded)}
+    sources = {
+        f"{teacher.name}, {teacher.mode.label}": teacher.generator.counts
+        for teacher in teachers
+        if isinstance(teacher.generator, Recorded)
+    }
     if sources := sources or run.profile.problems.source_counts():
         counts["sources"] = sources
+    counts |= _commits(run)
     limit = run.profile.longest("distill")
     sampling = {
         "max_tokens": limit,
@@ -160,6 +186,12 @@ def _distill(run: Run) -> dict[str, Any]:
     for rows in run.folder.glob("*.arrow"):
         rows.unlink()
     return counts
+
+
+def _commits(run: Run) -> dict[str, Any]:
+    """For the manifest: at which commits the questions of a stage were published."""
+    commits = run.profile.problems.commits()
+    return {"commits": commits} if commits else {}
 
 
 def _warmed_up(run: Run) -> dict[str, Any]:
@@ -214,15 +246,54 @@ def _sft(run: Run) -> dict[str, Any]:
     return metrics | {"longest_answer": run.profile.longest("distill")}  # for whoever asks this model
 
 
+def _select(run: Run) -> dict[str, Any]:
+    """The warm-up model answers questions; those that it solves sometimes are what RL asks."""
+    rl, model = run.profile.rl, run.inputs["sft"] / "model"
+    assert rl.select is not None
+    asked = run.profile.problems.training(rl.select.candidates, run.seed)
+    with closing(
+        open_generator(model, "transformers" if rl.engine == "transformers" else "vllm")
+    ) as generator:
+        kept = solved_sometimes(
+            generator,
+            prompts(asked, load_tokenizer(model)),
+            *rl.select.solved,
+            tries=rl.group_size,
+            max_tokens=run.profile.longest("rl"),
+            temperature=rl.temperature,
+            seed=run.seed,
+        )
+    if len(kept) < rl.prompts_per_step:
+        low, high = rl.select.solved
+        raise StageError(
+            f"select: {len(kept)} of {len(asked)} questions are solved in {low:.0%} to {high:.0%} of "
+            f"{rl.group_size} tries, expected the {rl.prompts_per_step} of a step: raise "
+            "rl.select.candidates or widen its range"
+        )
+    write_text(run.folder / SELECTED, "".join(json.dumps(row) + "\n" for row in kept))
+    return {"asked": len(asked), "kept": len(kept), "solved": float(np.mean(kept["solved"]))} | _commits(run)
+
+
+def _questions(run: Run, seed: int) -> Dataset:
+    """The questions of an RL run in the order they are asked, with their prompts."""
+    rl = run.profile.rl
+    count, start = rl.steps * rl.prompts_per_step, run.inputs["sft"] / "model"
+    if rl.select is None:
+        return prompts(run.profile.problems.training(count, seed), load_tokenizer(start))
+    rows = Dataset.from_list([line.value for line in json_lines(run.inputs["select"] / SELECTED)])
+    passes = -(-count // len(rows))
+    shuffled = concatenate_datasets([rows.shuffle(seed=seed + number) for number in range(passes)])
+    return shuffled.select(range(count))
+
+
 def _rl(objective: str, repetition: int):
     def compute(run: Run) -> dict[str, Any]:
         settings, seed = run.profile.rl, run.seed + repetition
         start = run.inputs["sft"] / "model"
-        problems = run.profile.problems.training(settings.steps * settings.prompts_per_step, seed)
         longest = run.profile.longest("rl")
         metrics = train_rl(
             start,
-            prompts(problems, load_tokenizer(start)),
+            _questions(run, seed),
             objective,
             settings,
             run.folder,
@@ -230,7 +301,7 @@ def _rl(objective: str, repetition: int):
             max_tokens=longest,
             seed=seed,
         )
-        return metrics | {"longest_answer": longest}
+        return metrics | {"longest_answer": longest} | _commits(run)
 
     return compute
 
@@ -269,7 +340,7 @@ def _evaluate(source: str):
                 write_text(path, lines)
                 LOG.info("%s: answers in setting %s are written", run.folder.name, setting)
         metrics: dict[str, Any] = load_report(path, gamma).summary()
-        return metrics | ({"also_in_training": contamination} if contamination else {})
+        return metrics | ({"also_in_training": contamination} if contamination else {}) | _commits(run)
 
     return compute
 
@@ -294,12 +365,15 @@ def stages(profile: Profile) -> dict[str, Stage]:
             Stage("distill", _settings("distill"), _distill, ("base",), ("pairs",)),
             Stage("sft", _settings("sft"), _sft, ("base", "distill"), trained, True, _prepare_sft),
         ]
-    sources = ["sft"]
+    sources, starts = ["sft"], ("sft",)
+    if profile.rl.select is not None:
+        starts = ("sft", "select")
+        result.append(Stage("select", _settings("rl"), _select, ("sft",), (SELECTED,)))
     for repetition in range(profile.rl.repetitions):
         for arm in profile.rl.arms:
             sources.append(rl_stage(arm, repetition))
             compute = _rl(arm, repetition)
-            result.append(Stage(sources[-1], _settings("rl"), compute, ("sft",), trained, True))
+            result.append(Stage(sources[-1], _settings("rl"), compute, starts, trained, True))
     for source in sources:
         answers = ("answers.jsonl",)
         result.append(Stage(f"eval-{source}", _settings("eval"), _evaluate(source), (source,), answers))

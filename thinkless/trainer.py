@@ -1,10 +1,11 @@
 """`DeGRPOTrainer`: TRL's GRPO trainer with any objective of `objectives.py`.
 
-Three small overrides, no copied code:
+Four small overrides, no copied code:
 
 - `_compute_loss` replaces the advantages (B,) by token advantages (B, T), which TRL accepts from
   subclasses, and hands over to TRL. KL, clipping, vLLM correction and reduction stay TRL's.
 - `_get_per_token_logps_and_entropies` cuts the padding that TRL leaves in every micro-batch.
+- `_prepare_inputs` puts the rows of an update in order of length: processes meet after every micro-batch.
 - `_generate_single_turn` lets Transformers generate in parts: short answers need not wait for long ones.
 
 Position 0 of a completion has to be the control token: use plain string prompts, or a chat template
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
 
 from thinkless.objectives import OBJECTIVES, control_share, token_advantages
 
@@ -100,6 +102,35 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
 
     _reference: torch.Tensor | None = None
     """The reference's log-probabilities (B, T) in a loss whose KL leaves the control token alone."""
+
+    def _prepare_inputs(self, generation_batch):
+        before, inputs = self._buffered_inputs, super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is before:  # of a rollout that is being used up, or of an evaluation
+            return inputs
+        self._buffered_inputs = self._by_length(self._buffered_inputs)
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _by_length(self, batches):
+        """The micro-batches of a rollout, in each update the longest rows first; the updates keep their rows.
+
+        TRL gathers metrics in every micro-batch, and so waits for the longest row of all processes: sorted,
+        they have their long rows at the same time. The sum of an update's gradients has no order.
+        """
+        count = min(self.args.gradient_accumulation_steps, len(batches))
+        if count == 1 or len(batches) % count or batches[0].get("pixel_values") is not None:
+            return batches
+        ordered = []
+        for start in range(0, len(batches), count):
+            update = batches[start : start + count]
+            rows = {
+                key: torch.cat([batch[key] for batch in update]) if value.dim() else value
+                for key, value in update[0].items()
+                if value is not None
+            }
+            order = torch.argsort(rows["completion_mask"].sum(dim=1), descending=True, stable=True)
+            rows = {key: value[order] if value.dim() else value for key, value in rows.items()}
+            ordered += split_tensor_dict(rows, count)
+        return ordered
 
     def _generate_and_score_completions(self, inputs):
         output = super()._generate_and_score_completions(inputs)

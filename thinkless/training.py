@@ -151,9 +151,14 @@ def last_checkpoint(folder: Path) -> Path | None:
 def _arguments(settings: Optimizer, launch: Launch, folder: Path, seed: int) -> dict[str, Any]:
     """The arguments that all three trainings pass to Transformers' Trainer.
 
-    Raises StageError for a GPU that has no bfloat16, if that is asked for.
+    Raises StageError for a GPU that has no bfloat16, or an Apple GPU, if that is asked for.
     """
     gpu = torch.cuda.is_available()
+    if not gpu and launch.precision == "bfloat16" and torch.backends.mps.is_available():
+        raise StageError(
+            "launch.precision=bfloat16: an Apple GPU (MPS) is not used here, and its processor is slow at "
+            "such numbers: take float32 to train on the processor, or a machine with an NVIDIA GPU"
+        )
     if gpu and launch.precision == "bfloat16" and torch.cuda.get_device_capability() < (8, 0):
         raise StageError(
             f"launch.precision=bfloat16: a {torch.cuda.get_device_name()} has no such numbers, and imitates "

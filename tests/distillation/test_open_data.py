@@ -8,10 +8,13 @@ import json
 import pytest
 from datasets import Dataset
 
+from thinkless.distillation.gate import keep_pairs
 from thinkless.distillation.open_data import LEFT_OUT, Record, Recorded, read_record
 from thinkless.distillation.pairs import Teacher, distill
 from thinkless.errors import StageError
 from thinkless.modes import Mode
+from thinkless.pipeline import ask_teachers
+from thinkless.runs.profiles import load_profile
 
 LONG = "<think>\n3+5=8;\n</think>\n\nIt is \\boxed{8}."
 RECORD = Record("3+5=", "8", "\n3+5=8;\n</think>\n\nIt is \\boxed{8}.")
@@ -94,6 +97,73 @@ def test_marks_of_openthoughts_114k_become_those_of_r1():
 def test_rows_left_out_say_why(row, reason):
     assert read_record(row) == reason
     assert reason in LEFT_OUT
+
+
+AUTHORS = [
+    {"instruction": "3+5=", "output": LONG},
+    {"instruction": "3+5=", "output": "<short>8"},
+]
+"""As the paper's authors publish their pairs: the two answers of a question in rows of their own."""
+OWN = {
+    "question": "3+5=",
+    "answer": "8",
+    "think_response": RECORD.response,
+    "short_response": "8",
+    "think_finished": True,
+    "short_finished": True,
+}
+
+
+def test_a_set_of_pairs_has_both_modes():
+    think, short = (Record("3+5=", None, text) for text in (RECORD.response, "8"))
+    assert [read_record(row, Mode.THINK) for row in AUTHORS] == [think, "other_mode"]
+    assert [read_record(row, Mode.SHORT) for row in AUTHORS] == ["other_mode", short]
+    assert read_record(OWN, Mode.THINK) == RECORD
+    assert read_record(OWN, Mode.SHORT) == Record("3+5=", "8", "8")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"instruction": "3+5=", "output": "<short>"}, "empty"),
+        ({"instruction": "3+5=", "output": "<short>8</think>8"}, "thinks_in_short"),
+        ({"instruction": "3+5=", "output": "<short>8<short>8"}, "wrong_marks"),
+        ({"instruction": " ", "output": "<short>8"}, "no_question"),
+        ({**OWN, "short_finished": False}, "unfinished"),
+    ],
+)
+def test_a_short_answer_passes_the_same_gate(row, reason):
+    assert read_record(row, Mode.SHORT) == reason
+    assert reason in LEFT_OUT
+
+
+def test_published_pairs_are_distilled_from_without_a_model(untrained, tmp_path):
+    """Both teachers read one file; a question with one answer alone is counted and left out."""
+    rows = [*AUTHORS, {"instruction": "9-1=", "output": "<think>\n9-1=8;</think>8"}]
+    rows += [
+        {"instruction": "9-1=", "output": "<short>7</think>"},
+        {"instruction": "1+1=", "output": "<short>2"},
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"kind": "data", "path": str(path)}
+    profile = load_profile("h100x4", {"distill.think": data, "distill.short": data})
+    pairs, teachers = ask_teachers(profile, untrained / "model", questions=10, seed=0, folder=tmp_path)
+    kept = keep_pairs(pairs)
+    assert kept["question"] == ["3+5="]
+    assert (kept["think_response"], kept["short_response"]) == ([RECORD.response], ["8"])
+    think, short = (teacher.generator.counts for teacher in teachers)
+    assert (think["rows"], think["used"], think["other_mode"]) == (5, 2, 3)
+    assert (short["used"], short["other_mode"], short["thinks_in_short"], short["not_recorded"]) == (
+        2,
+        2,
+        1,
+        1,
+    )
+
+    path.write_text(json.dumps(AUTHORS[0]) + "\n")
+    with pytest.raises(StageError, match="none of 1 questions has a recorded answer"):
+        ask_teachers(profile, untrained / "model", questions=10, seed=0)
 
 
 @pytest.fixture
@@ -193,9 +263,9 @@ def test_folders_and_parquet(file, tokenizer, tmp_path):
         ("{", r"open\.jsonl, line 4 cannot be read"),
         ("3", r"open\.jsonl, line 4 cannot be read: expected an object, got int"),
         ('{"text": "a"}', r"open\.jsonl, line 4: .* expected one of the columns .*, got text"),
-        ('{"messages": ["a"]}', r"open\.jsonl, line 4: not a question with a long answer"),
+        ('{"messages": ["a"]}', r"open\.jsonl, line 4: not a question with an answer"),
         (json.dumps({"problem": "\ud83d", "generations": [LONG]}), r"open\.jsonl, line 4: .*surrogates not"),
-        ('{"messages": 3}', r"open\.jsonl, line 4: not a question with a long answer"),
+        ('{"messages": 3}', r"open\.jsonl, line 4: not a question with an answer"),
     ],
 )
 def test_an_unreadable_row_is_named(file, tokenizer, line, message):

@@ -238,6 +238,14 @@ def test_hours_floor_share_and_three_losses_by_name_are_printed(plans):
     assert plan.losses["hours"].sum() == pytest.approx(hours["configured"] - hours["floor"])
 
 
+def test_the_test_before_a_big_bill_is_small():
+    """Within the two hours that its page allows, on the smallest card that it names."""
+    plan = plan_of("sanity", gpu="rtx4090")
+    assert "select" in plan.stages.index
+    assert plan.hours.loc["all", "configured"] < 2
+    assert plan.memory.loc["sum"].max() < 24
+
+
 def test_the_disk_by_hand(plans):
     """1.777 B parameters: 4 bytes each as a model, 12 with Adam's moments, 2 as published."""
     disk, billions = plans["h100x4"].disk, 1.777088

@@ -291,6 +291,16 @@ def test_another_kind_of_section_replaces_the_old_one_whole():
     assert profile.distill.short.parallel == 64
 
 
+def test_a_commit_goes_with_the_path_that_it_pins():
+    path = load_profile("h100x4").model
+    assert len(path.revision) == 40
+    assert load_profile("h100x4", {"model.path": path.path}).model == path
+    assert load_profile("h100x4", {"model.path": "another/model"}).model.revision is None
+    both = {"model.path": "another/model", "model.revision": "v2"}
+    assert load_profile("h100x4", both).model.revision == "v2"
+    assert load_profile("gpu").model.revision != path.revision
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
@@ -304,7 +314,10 @@ def test_another_kind_of_section_replaces_the_old_one_whole():
             "distill.short.kind='cue': expected 'model' or 'server'",
         ),
         ({"distill.think": FULL["distill.think"]}, "distill.think.kind='data': expected 'cue'"),
-        ({**FULL, "distill.short": FULL["distill.think"]}, "distill.short.kind='data': expected 'model' or"),
+        (
+            {**FULL, "distill.short": FULL["distill.think"], "distill.think": FULL["distill.short"]},
+            "distill.short.kind='data': expected 'model' or 'server'",
+        ),
         ({"rl.reject_equal_groups": True, "rl.beta": 0.1}, "reject_equal_groups needs beta=0, got 0.1"),
         ({**FULL, "rl.max_tokens": None}, "rl.max_tokens: needed for problems.kind='math'"),
         ({"base": None}, "section base: needed for model.kind='scratch'"),

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from thinkless.errors import StageError
 from thinkless.problems.benchmarks import INSTRUCTION
+from thinkless.runs.profiles import ProfileError, load_profile
 from thinkless.runs.questions import MathProblems
 
 ROWS = [{"problem": f"Find {n}+{n}.", "answer": str(2 * n)} for n in range(5)]
@@ -35,6 +36,20 @@ def test_every_stage_gets_its_questions(problems):
     assert "instruction" not in training.column_names
     assert list(problems.training(12, seed=2)["question"]) != list(training["question"])
     assert list(problems.held_out(1)["source"]) == ["aime_2024"] * 3
+
+
+def test_a_set_can_be_pinned_to_another_commit():
+    """It reaches the hub's library, the stages' keys and the manifest."""
+    other, profile = "0" * 40, load_profile("h100x4")
+    pinned = load_profile("h100x4", {"problems.revisions": {"deepscaler": other}})
+    for kind in ("distill", "rl", "eval"):
+        assert profile.settings_for(kind)["problems"] != pinned.settings_for(kind)["problems"]
+    assert pinned.problems.commits() == profile.problems.commits() | {"deepscaler": other}
+    with pytest.raises(StageError, match=f"cannot load deepscaler from .* at {other[:8]}"):
+        pinned.problems.teaching(1, seed=0)  # the tests are offline
+    for revisions in ({"deepscaler": "main"}, {"gsm8k_train": other}):
+        with pytest.raises(ProfileError, match="revisions"):
+            load_profile("h100x4", {"problems.revisions": revisions})
 
 
 def test_the_rows_of_the_source_are_counted(problems):

@@ -1,11 +1,14 @@
-"""A long teacher that has already answered: open data sets of a large model's reasoning.
+"""A teacher that has already answered: open data sets of a large model's reasoning, or of both modes.
 
 `Recorded` is a generator that looks answers up. So open data goes the same way as a live teacher: the
 length limit, the answer file, grading, the pairs. It reads the forms in which such sets come:
 
 - OpenThoughts and most others: `conversations` (`from`, `value`) or `messages` (`role`, `content`);
 - OpenR1-Math: `problem`, `answer`, and several `generations`, some of them not `is_reasoning_complete`;
-- OpenThoughts-114k's `metadata`: `problem`, `deepseek_reasoning` and `_solution`, `ground_truth_solution`.
+- OpenThoughts-114k's `metadata`: `problem`, `deepseek_reasoning` and `_solution`, `ground_truth_solution`;
+- the authors' pairs: `instruction` and an `output` that opens with its control token, two rows per question
+  (VainF/Reasoning-SFT, readme, 3.; the set itself was not within our reach);
+- our own pairs: `question`, `think_response` and `short_response` in one row.
 """
 
 import glob
@@ -31,18 +34,20 @@ from thinkless.modes import END_OF_THINKING, Mode
 
 LEFT_OUT = (
     "filtered",
+    "other_mode",
     "no_question",
     "several_turns",
     "empty",
     "no_thinking",
+    "thinks_in_short",
     "unfinished",
     "wrong_marks",
     "duplicate",
 )
-"""Why a row is not used: not asked for; an empty question; a longer conversation; an answer that `gate.py`
-does not let pass; a question that came before."""
+"""Why a row is not used: not asked for; an answer in the other mode; an empty question; a longer
+conversation; an answer that `gate.py` does not let pass; a question that came before."""
 
-_ANSWERS = ("deepseek_reasoning", "generations", "messages", "conversations")
+_ANSWERS = ("deepseek_reasoning", "generations", "messages", "conversations", "output", "think_response")
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 _NO_GOLD = {"", "nan", "proof", "notfound"}  # what NuminaMath writes where a problem has no gold answer
 _MARKS = [  # of OpenThoughts-114k, and R1's own in their place
@@ -55,15 +60,15 @@ _MARKS = [  # of OpenThoughts-114k, and R1's own in their place
 
 @dataclass(frozen=True)
 class Record:
-    """A question, its gold answer where one is known, and what the teacher wrote after `<think>`."""
+    """A question, its gold answer where one is known, and what the teacher wrote after the control token."""
 
     question: str
     answer: str | None
     response: str
 
 
-def read_record(row: Mapping[str, Any]) -> Record | str:
-    """The record in one row of a data set, or which of `LEFT_OUT` the row is.
+def read_record(row: Mapping[str, Any], mode: Mode = Mode.THINK) -> Record | str:
+    """The record of one mode in one row of a data set, or which of `LEFT_OUT` the row is.
 
     Raises ValueError or TypeError if the row is of no known form.
     """
@@ -72,15 +77,20 @@ def read_record(row: Mapping[str, Any]) -> Record | str:
     answered = [text for role, text in turns if _ROLES.get(role) == "assistant"]
     if len(asked) > 1 or len(answered) > 1:
         return "several_turns"
-    question = _first(row, "problem", "question") or "".join(asked)
+    question = _first(row, "problem", "question", "instruction") or "".join(asked)
     if not question.strip():
         return "no_question"
-    text = _text(row, "".join(answered))
+    paired = row.get(f"{mode.label}_response")
+    text = _text(row, "".join(answered)) if paired is None else mode.value + paired
     (question + text).encode()  # half of a surrogate pair is a ValueError here, where the row is known
-    response = after_control_token(text, Mode.THINK)
-    if response == text and END_OF_THINKING not in text:
+    if any(text.lstrip().startswith(other.value) for other in Mode if other is not mode):
+        return "other_mode"
+    response = after_control_token(text, mode)
+    if mode is Mode.THINK and response == text and END_OF_THINKING not in text:
         return "no_thinking"  # neither begun nor ended
-    return text_fault(Mode.THINK, response) or Record(question, _gold(row), response)
+    if row.get(f"{mode.label}_finished") is False:
+        return "unfinished"
+    return text_fault(mode, response) or Record(question, _gold(row), response)
 
 
 def _turns(row: Mapping[str, Any]) -> list[Mapping[str, str]]:
@@ -96,6 +106,7 @@ def _text(row: Mapping[str, Any], answered: str) -> str:
     if texts := row.get("generations"):
         complete = row.get("is_reasoning_complete") or [True] * len(texts)
         return next((text for text, ended in zip(texts, complete, strict=True) if ended), "<think>...")
+    answered = _first(row, "output") or answered
     for mark, own in _MARKS:
         answered = re.sub(mark, own, answered)
     return answered
@@ -114,13 +125,14 @@ def _first(row: Mapping[str, Any], *names: str) -> Any:
 
 
 class Recorded:
-    """The long answers in `rows`, as a generator: each question is answered as it was.
+    """The answers of one mode in `rows`, as a generator: each question is answered as it was.
 
     Args:
         source: a data set of the hub, such as ``"open-thoughts/OpenThoughts2-1M"``; or a local file or
             folder: JSON lines, or what `datasets.load_dataset` reads.
         tokenizer: the student's, a fast one. It counts the tokens of an answer, and an answer that has
             more than `max_tokens` is cut there, as a live teacher's would have been.
+        mode: whose answers are read; a set may hold both.
         revision: the commit of the hub's data set; needed, so that the data cannot change under a run.
         where: of the rows take those with one of these values in each of these columns.
 
@@ -133,12 +145,14 @@ class Recorded:
         source: str,
         tokenizer: PreTrainedTokenizerBase,
         *,
+        mode: Mode = Mode.THINK,
         revision: str | None = None,
         name: str | None = None,
         split: str = "train",
         where: Mapping[str, Collection[Any]] | None = None,
     ):
         self.tokenizer = tokenizer
+        self.mode = mode
         self._rows, self._place = _read(source, name, split, revision)
         self._found: dict[str, int] = {}  # where each question's row is: the texts stay on disk
         self._answers: list[str | None] = []
@@ -158,19 +172,22 @@ class Recorded:
         try:
             if any(row[column] not in values for column, values in where.items()):
                 return "filtered"
-            return read_record(row)
+            return read_record(row, self.mode)
         except KeyError as missing:
             raise StageError(
                 f"{self._place(number)}: has no column {missing}, but {', '.join(row)}"
             ) from None
         except (AttributeError, TypeError, ValueError) as error:
-            raise StageError(f"{self._place(number)}: not a question with a long answer: {error}") from None
+            raise StageError(f"{self._place(number)}: not a question with an answer: {error}") from None
 
     def problems(self) -> Dataset:
         """The questions that have an answer: `question`, `answer` (None where unknown), `level` (None)."""
         columns = {"question": list(self._found), "answer": self._answers, "level": [None] * len(self._found)}
         kinds = {"question": Value("string"), "answer": Value("string"), "level": Value("int64")}
         return Dataset.from_dict(columns, features=Features(kinds))
+
+    def __contains__(self, question: str) -> bool:
+        return question in self._found
 
     def generate(self, prompts: Sequence[str], **settings: Any) -> list[list[Completion]]:
         """See `Generator.generate`: only `max_tokens` and `n` matter, for the answers are what they are."""
@@ -185,7 +202,7 @@ class Recorded:
                 raise ValueError(f"there is no recorded answer to {prompt!r}: ask the questions as they are")
             record = self._record(self._found[prompt], {})
             assert isinstance(record, Record)
-            yield place, [as_completion(record.response, Mode.THINK, self.tokenizer, max_tokens)] * n
+            yield place, [as_completion(record.response, self.mode, self.tokenizer, max_tokens)] * n
 
 
 def as_completion(

@@ -73,7 +73,7 @@ def open_teacher(settings: AnyTeacher, mode: Mode, base: Path) -> Iterator[Teach
         case SolverTeacher():
             yield Teacher(Solver(load_tokenizer(base), mode), mode, name="solver of stories")
         case DataTeacher():
-            recorded = Recorded(settings.path, load_tokenizer(base), revision=settings.revision)
+            recorded = Recorded(settings.path, load_tokenizer(base), mode=mode, revision=settings.revision)
             yield Teacher(recorded, mode, name=settings.path)
         case ServerTeacher():
             server = ServerGenerator(

@@ -226,8 +226,8 @@ class Plan:
         whole, carried = self.step(), self.step(Ways(carried=True))
         yield (
             f"RL is at {whole.floor / whole.seconds:.0%} of its floor. If answers that have not ended went "
-            f"on in the next step, it would be {carried.floor / carried.seconds:.0%}; TRL's GRPOTrainer has no "
-            "option for that, and its experimental AsyncGRPOTrainer neither a KL nor these advantages."
+            f"on in the next step, it would be {carried.floor / carried.seconds:.0%}; TRL's GRPOTrainer has "
+            "no option for that, and its experimental AsyncGRPOTrainer neither a KL nor these advantages."
         )
         for phase, size in self.memory.loc["sum"].items():
             if size > gpu.memory / GB:

@@ -35,7 +35,7 @@ class Ways(NamedTuple):
 
     trimmed: bool = True
     """Scored rows are padded to the longest of their part, not to that of the rollout."""
-    aligned: bool = False
+    aligned: bool = True
     """The rows of an update come by length, so that all GPUs have their long ones at the same time."""
     carried: bool = False
     """Answers that have not ended go on in the next step (partial rollouts)."""

@@ -155,6 +155,9 @@ def work_of(stage: Stage, profile: Profile, problems: MathProblems, a: Assumptio
             whole = math.prod(1 - cut(a.lengths(rate), limit).capped for rate in (0, 1))
             rows = 2 * questions * (whole if distill.overlong == "drop" else 1)
             yield work(stage.name, rows, cut(a.lengths(0.5), limit))
+        case "select" if profile.rl.select is not None:
+            answers = profile.rl.select.candidates * profile.rl.group_size
+            yield work(stage.name, answers, cut(a.lengths(a.think_rate), profile.longest("rl"), answers))
         case "rl":
             answers = profile.rl.prompts_per_step * profile.rl.group_size
             lengths, longest = a.lengths(a.think_rate), profile.longest("rl")

@@ -164,19 +164,23 @@ def read_problems(
     folder: str | Path | None = None,
     limit: int | None = None,
     instruction: bool = False,
+    revision: str | None = None,
 ) -> tuple[Dataset, Counts]:
     """As `load_problems`, and how many rows were read, dropped and kept.
 
-    `folder`: one of several sets, in which this one must be; see `place_of_set`.
+    `folder`: one of several sets, in which this one must be; see `place_of_set`. `revision`: another commit
+    of the hub than the one in `PROBLEM_SETS`.
     """
     if name not in PROBLEM_SETS:
         raise ValueError(f"unknown problem set {name!r}: expected one of {', '.join(PROBLEM_SETS)}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: expected at least 1, or None for all")
     problems = PROBLEM_SETS[name]
+    if revision is not None:
+        problems = replace(problems, revision=revision)
     if folder is not None:
         path = place_of_set(Path(folder), name, problems.split)
-    rows = _hub_rows(name) if path is None else local_rows(Path(path), name, problems.split)
+    rows = _hub_rows(name, problems) if path is None else local_rows(Path(path), name, problems.split)
     kept: dict[str, dict[str, Any]] = {}
     read = empty = 0
     for where, row in rows:
@@ -191,7 +195,7 @@ def read_problems(
         raise ValueError(f"{name}: no problem with an answer in {path or problems.hub}")
     counts = Counts(read, empty, duplicates=read - empty - len(kept), kept=len(kept))
     log.info("%s: %s", name, counts)
-    if path is None and read != problems.rows:
+    if path is None and revision is None and read != problems.rows:
         log.warning("%s: %d rows on the hub, expected %d", name, read, problems.rows)
     return Dataset.from_list(list(kept.values())[:limit]), counts
 
@@ -217,8 +221,7 @@ def _read_row(where: str, row: Any, problems: ProblemSet) -> tuple[str, str, int
         raise ValueError(f"{where}: {error}") from None
 
 
-def _hub_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    problems = PROBLEM_SETS[name]
+def _hub_rows(name: str, problems: ProblemSet) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         rows = load_dataset(problems.hub, problems.config, split=problems.split, revision=problems.revision)
     except (OSError, RuntimeError, ValueError) as error:  # offline, not cached, refused, gone

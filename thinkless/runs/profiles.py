@@ -92,6 +92,8 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     result = dict(values)
     if changes.get("kind", result.get("kind")) != result.get("kind"):
         result.clear()
+    if changes.get("path", result.get("path")) != result.get("path"):
+        result.pop("revision", None)  # a commit belongs to what it was pinned for
     for key, value in changes.items():
         old = result.get(key)
         result[key] = (

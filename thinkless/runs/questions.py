@@ -2,10 +2,11 @@
 
 All kinds answer the same calls, so that no stage asks which kind it has: `teaching` (questions for
 distillation), `training` (for RL, in the order they are asked), `held_out` (for evaluation),
-`longest_answer`, and two that count, `source_counts` and `contamination`. The questions themselves come from
-the folder `problems/`.
+`longest_answer`, two that count, `source_counts` and `contamination`, and `commits`. The questions themselves
+come from the folder `problems/`.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -32,6 +33,10 @@ class MadeProblems(Section):
 
     def source_counts(self) -> dict[str, dict[str, int]]:
         """Nothing is read, so there is nothing to count."""
+        return {}
+
+    def commits(self) -> dict[str, str]:
+        """Nothing is read, so there is nothing to pin."""
         return {}
 
     def contamination(self) -> dict[str, int]:
@@ -170,6 +175,8 @@ class MathProblems(Section):
     folder: Annotated[str | None, EVERYWHERE] = Field(None, min_length=1)
     """Every set is read from its file or folder in here, such as ``gsm8k.jsonl`` or ``gsm8k/``; None takes
     all from the hub."""
+    revisions: Annotated[dict[str, str], EVERYWHERE] = Field({}, exclude_if=lambda revisions: not revisions)
+    """Commit on the hub of a set, by its name, where another is wanted than `PROBLEM_SETS` pins."""
     limit: Annotated[int | None, For("eval")] = Field(None, ge=1)
     """At most so many questions of each benchmark."""
     instruct_evaluation: Annotated[bool, For("base", "distill", "eval")] = True
@@ -202,6 +209,24 @@ class MathProblems(Section):
         sets = [self._read(name, self.instruct_evaluation, self.limit)[0] for name in self.evaluate]
         return concatenate_datasets(sets)
 
+    def commits(self) -> dict[str, str]:
+        """The commit of each set that is read from the hub."""
+        from thinkless.problems.benchmarks import PROBLEM_SETS
+
+        if self.folder is not None:
+            return {}
+        return {
+            name: self.revisions.get(name, PROBLEM_SETS[name].revision)
+            for name in [self.train, *self.evaluate]
+        }
+
+    def model_post_init(self, _):
+        for name, revision in self.revisions.items():
+            if not re.fullmatch("[0-9a-f]{40}", revision):
+                raise ValueError(f"revisions.{name}={revision!r}: expected a commit, 40 hexadecimal digits")
+        if unknown := self.revisions.keys() - {self.train, *self.evaluate}:
+            raise ValueError(f"revisions names {', '.join(sorted(unknown))}: expected sets of this profile")
+
     def contamination(self) -> dict[str, int]:
         """Count the questions of each benchmark that the training set asks, too."""
         from thinkless.problems.benchmarks import overlap
@@ -213,6 +238,9 @@ class MathProblems(Section):
         from thinkless.problems.benchmarks import read_problems
 
         try:
-            return read_problems(name, folder=self.folder, instruction=instruction, limit=limit)
+            revision = self.revisions.get(name)
+            return read_problems(
+                name, folder=self.folder, instruction=instruction, limit=limit, revision=revision
+            )
         except (ValueError, OSError) as error:
             raise StageError(" ".join(str(error).split())) from error

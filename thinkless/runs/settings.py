@@ -140,6 +140,19 @@ class SFT(Optimizer):
     """Whether the student sees both answers to a question; else one of them, in turn: half as many rows."""
 
 
+class Select(Section):
+    """Before RL the warm-up model answers questions; it is trained on those that it solves sometimes."""
+
+    candidates: int = Field(ge=1)
+    """Questions that are asked, each `rl.group_size` times."""
+    solved: list[float] = Field(min_length=2, max_length=2)
+    """Least and greatest share of right answers to a question that is kept."""
+
+    def model_post_init(self, _):
+        if not 0 <= self.solved[0] <= self.solved[1] <= 1:
+            raise ValueError(f"solved={self.solved}: expected two shares in order")
+
+
 class RL(Optimizer):
     """Reinforcement learning of the mode."""
 
@@ -151,6 +164,8 @@ class RL(Optimizer):
     gamma: Annotated[float, For("rl", "eval")] = Field(ge=0, lt=1)
     steps: int = Field(ge=1)
     """Rollout steps: each samples `prompts_per_step` x `group_size` completions."""
+    select: Select | None = Field(None, exclude_if=lambda select: select is None)
+    """Null: questions are taken as they come."""
     prompts_per_step: int = Field(ge=1)
     group_size: int = Field(ge=2)
     updates_per_step: int = Field(1, ge=1)
@@ -319,7 +334,11 @@ def _check_kinds(profile: Profile):
         raise ValueError("section sft: needed for model.kind='scratch', which nobody has warmed up")
     # recorded answers bring their own questions, which the short teacher is then asked
     solver = ("solver",) if profile.problems.kind == "stories" else ()
-    for name, published in (("think", ("model", "server", "data")), ("short", ("model", "server"))):
+    recorded = ("data",) if profile.distill.think.kind == "data" else ()  # which brings the questions
+    for name, published in (
+        ("think", ("model", "server", "data")),
+        ("short", ("model", "server", *recorded)),
+    ):
         kind = getattr(profile.distill, name).kind
         if kind not in (expected := ("cue",) if scratch else (*solver, *published)):
             raise ValueError(

@@ -101,6 +101,24 @@ def test_no_pass_over_a_rollout_computes_padding(micro_batch, untrained, monkeyp
         assert computed <= 1.05 * real
 
 
+@pytest.mark.parametrize(("updates", "beta", "passes"), [(1, 0.0, 0), (1, 0.1, 1), (2, 0.0, 1), (2, 0.1, 2)])
+def test_nothing_is_scored_that_nobody_needs(updates, beta, passes, untrained, monkeypatch):
+    """The old policy's log-probabilities are those of the update itself where a rollout serves one update.
+
+    With vLLM they are needed to correct for its rounding, and TRL makes a pass of their own for them.
+    """
+    score, scored = GRPOTrainer._get_per_token_logps_and_entropies, []
+
+    def watched(self, model, ids, *args, compute_entropy=False, **kwargs):
+        scored.extend([] if compute_entropy else ids)
+        return score(self, model, ids, *args, compute_entropy=compute_entropy, **kwargs)
+
+    monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", watched)
+    step = {"steps_per_generation": 4, "gradient_accumulation_steps": 4 // updates, "max_steps": updates}
+    build(untrained, num_generations=2, beta=beta, **step).train()
+    assert len(scored) == passes * 4 * 6
+
+
 @pytest.mark.parametrize("micro_batch", [1, 3])
 def test_the_rows_of_an_update_come_by_length_and_teach_the_same(micro_batch, untrained, monkeypatch):
     """So that several processes have long rows at the same time; each update keeps its own rows."""

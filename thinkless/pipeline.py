@@ -365,7 +365,8 @@ def stages(profile: Profile) -> dict[str, Stage]:
             Stage("distill", _settings("distill"), _distill, ("base",), ("pairs",)),
             Stage("sft", _settings("sft"), _sft, ("base", "distill"), trained, True, _prepare_sft),
         ]
-    sources, starts = ["sft"], ("sft",)
+    sources = ["sft"]
+    starts: tuple[str, ...] = ("sft",)
     if profile.rl.select is not None:
         starts = ("sft", "select")
         result.append(Stage("select", _settings("rl"), _select, ("sft",), (SELECTED,)))

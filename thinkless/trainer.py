@@ -15,6 +15,7 @@ whose generation prompt does not already open the thinking.
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -102,6 +103,8 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
 
     _reference: torch.Tensor | None = None
     """The reference's log-probabilities (B, T) in a loss whose KL leaves the control token alone."""
+    _buffered_inputs: Any
+    """TRL's: the micro-batches of the rollout that is being used up, None before the first."""
 
     def _prepare_inputs(self, generation_batch):
         before, inputs = self._buffered_inputs, super()._prepare_inputs(generation_batch)

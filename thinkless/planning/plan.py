@@ -153,8 +153,8 @@ class Plan:
 
     def step(self, ways: Ways = AS_IT_IS) -> Step:
         """A typical step of RL, see `steps.rl_step`."""
-        work = next(work for work in self.work if work.answers is not None)
-        return rl_step(work.answers, self.profile, self.shape, self.gpu, prompt=work.prompt, ways=ways)
+        answers, prompt = next((w.answers, w.prompt) for w in self.work if w.answers is not None)
+        return rl_step(answers, self.profile, self.shape, self.gpu, prompt=prompt, ways=ways)
 
     @cached_property
     def losses(self) -> pd.DataFrame:

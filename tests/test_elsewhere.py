@@ -16,7 +16,7 @@ from thinkless.runs.profiles import load_profile
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "book" / "elsewhere.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-COMMANDS = re.findall(r"thinkless (?=plan |train |stage )[\w .-]+", PAGE)
+COMMANDS = re.findall(r"thinkless (?=plan |train |stage )[a-z0-9 .-]+(?=[`\n]| 2>&1| >>)", PAGE)
 
 
 def test_every_place_has_its_commands():

@@ -169,6 +169,9 @@ def _distill(run: Run) -> dict[str, Any]:
     if sources := sources or run.profile.problems.source_counts():
         counts["sources"] = sources
     counts |= _commits(run)
+    for teacher in teachers:
+        if isinstance(teacher.generator, Recorded) and teacher.generator.commit:
+            counts.setdefault("commits", {})[teacher.name] = teacher.generator.commit
     limit = run.profile.longest("distill")
     sampling = {
         "max_tokens": limit,

@@ -242,6 +242,15 @@ def test_it_is_a_long_teacher(file, tokenizer, tmp_path):
     assert [row["question"] for row in stored] == ["3+5=", "9-1="]
 
 
+def test_the_commit_that_the_hub_gave_is_known(file, tokenizer, tmp_path, monkeypatch):
+    """`datasets` writes down where each file came from, also where a branch was asked for."""
+    rows = Dataset.from_list([{"conversations": turns("3+5=", LONG)}])
+    rows.info.download_checksums = {f"hf://datasets/org/name@{'0a' * 20}/data.parquet": {}}
+    monkeypatch.setattr("thinkless.distillation.open_data.load_dataset", lambda *_, **__: rows)
+    assert Recorded("org/name", tokenizer, revision="main").commit == "0a" * 20
+    assert Recorded(str(file), tokenizer).commit is None
+
+
 def test_folders_and_parquet(file, tokenizer, tmp_path):
     text = file.read_text()
     folder = tmp_path / "folder"

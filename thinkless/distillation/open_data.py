@@ -180,6 +180,13 @@ class Recorded:
         except (AttributeError, TypeError, ValueError) as error:
             raise StageError(f"{self._place(number)}: not a question with an answer: {error}") from None
 
+    @property
+    def commit(self) -> str | None:
+        """The commit that the hub gave, whatever `revision` was; None for what came from a disk."""
+        info = getattr(self._rows, "info", None)
+        files = (info and info.download_checksums) or {}  # hf://datasets/org/name@commit/file
+        return next((found[1] for file in files if (found := re.search("@([0-9a-f]{40})/", file))), None)
+
     def problems(self) -> Dataset:
         """The questions that have an answer: `question`, `answer` (None where unknown), `level` (None)."""
         columns = {"question": list(self._found), "answer": self._answers, "level": [None] * len(self._found)}

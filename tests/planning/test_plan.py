@@ -238,9 +238,11 @@ def test_hours_floor_share_and_three_losses_by_name_are_printed(plans):
     assert plan.losses["hours"].sum() == pytest.approx(hours["configured"] - hours["floor"])
 
 
-def test_the_test_before_a_big_bill_is_small():
+def test_the_test_before_a_big_bill_is_small(plans):
     """Within the two hours that its page allows, on the smallest card that it names."""
     plan = plan_of("sanity", gpu="rtx4090")
+    assert any("--profile sanity" in note for note in plans["h100x4"].notes())
+    assert not any("--profile sanity" in note for note in plan.notes())
     assert "select" in plan.stages.index
     assert plan.hours.loc["all", "configured"] < 2
     assert plan.memory.loc["sum"].max() < 24

@@ -215,6 +215,8 @@ class Plan:
                     )
         if profile.rl.engine == "server":
             yield f"The GPUs of rl.server={profile.rl.server} come on top, in price and in number."
+        if profile.launch.processes > 1:
+            yield "Before a bill like this: `thinkless train --profile sanity`, two hours on one GPU."
         if idle := [w.stage for w in self.work if w.rows and w.processes < profile.launch.processes]:
             yield f"{', '.join(idle)}: one process. Whoever rents all GPUs together pays for all."
         longest, steps = profile.longest("rl"), profile.rl.steps

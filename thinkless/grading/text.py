@@ -144,6 +144,8 @@ def _from_line(line: str) -> str:
         return number[0] if number and _WORD.search(right) else right
     if re.search(r"[A-Za-z√π\\]", text) and not _WORD.search(text):
         return text
-    if numbers := _NUMBER.findall(text):
-        return numbers[-1]
+    if numbers := list(_NUMBER.finditer(text)):
+        *before, last = numbers
+        either = before and re.fullmatch(r",?\s+or\s+[$€£¥]?", text[before[-1].end() : last.start()])
+        return text[before[-1].start() : last.end()] if either else last[0]
     return text if len(text.split()) <= 4 and not _COURTESY.search(text) else ""

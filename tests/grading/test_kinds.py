@@ -223,6 +223,11 @@ KINDS = {
         right | [1,2]\cup[2,3]                | [1,3]
         right | \left[\frac{29}{5},6\right)   | [5.8,6)
         wrong | |x| \ge 1                     | (-\infty,-1)\cup(1,\infty)
+        right | [1,3]\setminus\{2\}           | [1,2)\cup(2,3]
+        right | x > 0, x \ne 5                | (0,5)\cup(5,\infty)
+        right | x \ne 5, x \ne 4              | x \ne 4, x \ne 5
+        right | (1,2]\cap(3,4)                | (3,4)\cap(1,2]
+        wrong | x > 0                         | x > 0, x \ne 5
         wrong | (-2,2)                        | x^2<4.0000001
         wrong | (1,2)                         | [1,2]
         wrong | a \ge 1                       | a > 1
@@ -269,6 +274,9 @@ KINDS = {
         right | x = 0                         | 0
         right | f(x) = 2x                     | 2x
         right | A = B = 5                     | 5
+        right | \text{Area} = \pi r^2 = 9\pi   | 9\pi
+        wrong | \text{Area} = \pi r^2 = 9\pi   | \pi r^2
+        wrong | x = 2 = 3                     | 3
         right | \angle ABC = 60^\circ         | 60
         right | \text{Area} = 25              | 25
         right | (x,y) = (1,2)                 | (1,2)

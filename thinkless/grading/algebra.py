@@ -35,7 +35,7 @@ BITS = 2**17
 LARGEST_EXPONENT = 10**7
 """Binary exponent of a value; a tower beyond it has no value here."""
 _ERRORS = (ArithmeticError, ValueError, TypeError, KeyError, AttributeError)
-_STEPS = (mpf(10) ** -30, mpf(10) ** -9, mpf(10) ** -3, mpf(1) / 3, mpf(5))
+_STEPS = (mpf(10) ** -20, mpf(10) ** -9, mpf(10) ** -3, mpf(1) / 3, mpf(5))
 """Distances from the ends of an interval at which sets are compared."""
 
 

@@ -104,7 +104,9 @@ class Answers(Quantities):
             modulus = self.expression()
         while not signs and self.skip(":", "to"):
             sides.append(self.side())
-        if signs:
+        if name and set(signs) == {"="} and _is_formula(sides[0]) and not _is_formula(sides[-1]):
+            value = sides[-1]  # A = \\pi r^2 = 9\\pi
+        elif signs:
             value = _related(sides, signs, modulus)
         else:
             value = Group("ratio", tuple(sides)) if sides[1:] else sides[0]
@@ -247,10 +249,16 @@ def _joined(found: list[Value], intersect: bool) -> Value:
     if not one_name or len(named) not in (1, len(found)):
         return Group("list", tuple(found))
     values = tuple(value.value if isinstance(value, Named) else value for value in found)
+    if any(isinstance(value, Relation) and value.sign == "!=" for value in values):
+        return Named(named[0].name, Group("cap", values))  # x > 0, x \\ne 1
     sets = len(named) > 1 and all(
         isinstance(value, Group) and value.kind not in ("list", "ratio") for value in values
     )
     return Named(named[0].name, Group(("cap" if intersect else "cup") if sets else "list", values))
+
+
+def _is_formula(side: Value) -> bool:
+    return isinstance(side, Quantity) and bool(names(side.tree))
 
 
 def _related(sides: list[Value], signs: list[str], modulus: Tree) -> Value:

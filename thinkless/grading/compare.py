@@ -165,14 +165,14 @@ def _groups(a: Group, b: Group, algebra: Algebra) -> bool:
     kinds = {a.kind, b.kind}
     letters = len(_assigned(a)), len(_assigned(b))
     assigned = min(letters) == 0 and max(letters) == len(a.members) > 1
-    ordered = len(kinds) == 1 and a.kind not in ("list", "cup", "ratio")
+    ordered = len(kinds) == 1 and a.kind not in ("list", "cup", "cap", "ratio")
     if (
         ordered or (assigned and kinds == {"list"}) or kinds == {"list", "()"}
     ):  # a point may lack its brackets
         if a.braced or b.braced or len(a.members) != len(b.members):
             return False
         return all(map(same, _in_order(a), _in_order(b), [algebra] * len(a.members)))
-    if kinds == {"list"} or kinds == {"cup"}:
+    if kinds in ({"list"}, {"cup"}, {"cap"}):
         if _unordered(a.members, b.members, algebra):
             return True
     elif kinds == {"ratio"}:

@@ -228,6 +228,7 @@ KINDS = {
         right | x \ne 5, x \ne 4              | x \ne 4, x \ne 5
         right | (1,2]\cap(3,4)                | (3,4)\cap(1,2]
         wrong | x > 0                         | x > 0, x \ne 5
+        wrong | [0,5]\setminus\{2\}           | [0,5]\setminus(2,2]
         wrong | (-2,2)                        | x^2<4.0000001
         wrong | (1,2)                         | [1,2]
         wrong | a \ge 1                       | a > 1

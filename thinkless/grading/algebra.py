@@ -239,5 +239,7 @@ def _has(value: Any, x: mpf) -> bool:
     if value.kind == "setminus":
         return _has(value.members[0], x) and not any(_has(member, x) for member in value.members[1:])
     low, high = (_evaluate(member.tree, {}, True) for member in value.members)
+    if low > high or (low == high and value.kind != "[]"):
+        return False
     inside = low < x < high
     return inside or (value.kind[0] == "[" and _close(low, x)) or (value.kind[1] == "]" and _close(high, x))

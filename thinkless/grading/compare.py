@@ -164,11 +164,9 @@ def _quantities(a: Quantity, b: Quantity, algebra: Algebra) -> bool:
 def _groups(a: Group, b: Group, algebra: Algebra) -> bool:
     kinds = {a.kind, b.kind}
     letters = len(_assigned(a)), len(_assigned(b))
-    assigned = min(letters) == 0 and max(letters) == len(a.members) > 1
-    ordered = len(kinds) == 1 and a.kind not in ("list", "cup", "cap", "ratio")
-    if (
-        ordered or (assigned and kinds == {"list"}) or kinds == {"list", "()"}
-    ):  # a point may lack its brackets
+    point = kinds == {"list"} and min(letters) == 0 and max(letters) == len(a.members) > 1
+    point = point or kinds == {"list", "()"}  # it may lack its brackets
+    if point or (len(kinds) == 1 and a.kind[0] in "(["):
         if a.braced or b.braced or len(a.members) != len(b.members):
             return False
         return all(map(same, _in_order(a), _in_order(b), [algebra] * len(a.members)))

@@ -5,6 +5,7 @@ PATH; reads `_build/html`, or the folder named by THINKLESS_BOOK_HTML.
 """
 
 import functools
+import json
 import math
 import os
 import re
@@ -15,9 +16,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from chromium import CHROMIUM, Chromium, Tab, wait_for
 from live_pages import answers_in_page, answers_in_python, assert_equal, read_index
+
+from thinkless.objectives import OBJECTIVES, group_advantages, token_advantages
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = Path(os.environ.get("THINKLESS_BOOK_HTML") or ROOT / "_build" / "html").resolve()
@@ -297,6 +301,23 @@ def foreign_texts(tab: Tab) -> list[str]:
     ]
 
 
+def press_key(tab: Tab, element: str, key: str, code: int, text: str = ""):
+    """Focus an element, an expression of JavaScript, and press a key there."""
+    tab.run(f"{element}.focus()")
+    for kind in ("keyDown", "keyUp"):
+        tab.send(
+            "Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text, windowsVirtualKeyCode=code
+        )
+
+
+def fill(tab: Tab, form: str, **values):
+    """Set fields of a form, an expression of JavaScript, as if by hand."""
+    for name, value in values.items():
+        kind = "checked" if isinstance(value, bool) else "value"
+        tab.run(f"{form}.elements[{name!r}].{kind} = {json.dumps(value)}")
+    tab.run(f"{form}.dispatchEvent(new Event('input'))")
+
+
 def source(page: str) -> str:
     """The HTML of a page as it lies on disk."""
     return (BOOK / f"{page}.html").read_text(encoding="utf-8")
@@ -423,10 +444,7 @@ def test_the_coin_is_tossed_and_moved_by_keyboard_from_the_disk(tab):
     text = f"(selector) => {box}.querySelector(selector).textContent"
 
     def press(name: str):
-        tab.run(f"{box}.querySelector({name!r}).focus()")
-        enter = {"key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13}
-        for kind in ("keyDown", "keyUp"):
-            tab.send("Input.dispatchKeyEvent", type=kind, **enter)
+        press_key(tab, f"{box}.querySelector({name!r})", "Enter", 13, "\r")
 
     def number(shown: str) -> float:
         return float(shown.replace("−", "-"))
@@ -451,5 +469,37 @@ def test_the_coin_is_tossed_and_moved_by_keyboard_from_the_disk(tab):
     assert think_probability() > 0.9
     press("[name=again]")
     assert think_probability() == 0.5
+    assert errors(tab) == []
+    assert external_requests(tab, f"file://{BOOK}") == []
+
+
+def test_the_weight_of_every_token_is_that_of_the_package(tab):
+    """Any objective, any lengths, any α and rewards; the table beneath agrees with the cells above it."""
+    tab.open((BOOK / "book" / "executed" / "04_grpo_to_degrpo.html").as_uri(), "light", 1280)
+    box = "document.querySelector('.weight')"
+    form, page = f"{box}.querySelector('form')", json.loads(tab.run(f"{box}.dataset.start"))
+    cells = "(line) => [...line.querySelectorAll('i')].map((cell) => Number(cell.title))"
+    settings = [(3, 5, -1, False, True), (13, page["longest"], 0.25, True, True), (40, 2, 0, True, False)]
+    for objective in OBJECTIVES:
+        for short, think, exponent, short_right, think_right in settings:
+            values = {"short": short, "think": think, "alpha": exponent, "objective": objective}
+            fill(tab, form, **values, short_right=short_right, think_right=think_right)
+            alpha = float(tab.run(f"{form}.elements.alpha.nextElementSibling.textContent"))
+            assert alpha == pytest.approx(10**exponent, rel=0.02)
+            size = torch.tensor([[short], [think]])
+            rewards = [1 if short_right else -1, 1 - page["gamma"] if think_right else -1]
+            advantages = group_advantages(torch.tensor(rewards, dtype=torch.float64), group_size=2)
+            limits = {"alpha": alpha, "max_length": page["longest"]}
+            per_token = token_advantages(
+                advantages, torch.arange(40 + page["longest"]) < size, objective, **limits
+            )
+            found = tab.run(f"[...{box}.querySelectorAll('.tokens')].map({cells})")
+            for row, length, shown in zip(per_token / size, size[:, 0].tolist(), found, strict=True):
+                assert shown == pytest.approx(row[:length].tolist(), abs=1e-6)
+            row = tab.run(f"{box}.querySelector('.chosen').textContent").replace("−", "-")
+            sums = [part for shown in found for part in (shown[0], sum(shown[1:]))]
+            assert [float(x) for x in re.findall(r"[+-]?\d\.\d{3}", row)] == pytest.approx(sums, abs=6e-4)
+    press_key(tab, f"{form}.elements.think", "ArrowRight", 39)
+    assert tab.run(f"{box}.querySelectorAll('.tokens.think i').length") == 3
     assert errors(tab) == []
     assert external_requests(tab, f"file://{BOOK}") == []

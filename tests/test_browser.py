@@ -15,13 +15,18 @@ from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 from chromium import CHROMIUM, Chromium, Tab, wait_for
 from live_pages import answers_in_page, answers_in_python, assert_equal, read_index
 
+from thinkless.book import figures
+from thinkless.evaluation.prediction import race
 from thinkless.objectives import OBJECTIVES, group_advantages, token_advantages
+from thinkless.runs.profiles import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = Path(os.environ.get("THINKLESS_BOOK_HTML") or ROOT / "_build" / "html").resolve()
@@ -501,5 +506,39 @@ def test_the_weight_of_every_token_is_that_of_the_package(tab):
             assert [float(x) for x in re.findall(r"[+-]?\d\.\d{3}", row)] == pytest.approx(sums, abs=6e-4)
     press_key(tab, f"{form}.elements.think", "ArrowRight", 39)
     assert tab.run(f"{box}.querySelectorAll('.tokens.think i').length") == 3
+    assert errors(tab) == []
+    assert external_requests(tab, f"file://{BOOK}") == []
+
+
+def test_the_race_takes_the_steps_of_the_package(tab):
+    """Whatever the price and however well kinds are told apart; played, scrubbed and stepped by keyboard."""
+    tab.open((BOOK / "book" / "executed" / "05_rl.html").as_uri(), "light", 1280)
+    box = "document.querySelector('.race')"
+    form, page = f"{box}.querySelector('form')", json.loads(tab.run(f"{box}.dataset.start"))
+    still = re.search(r'class="touch race".*?</table>', source("book/executed/05_rl"), re.DOTALL)[0]
+    cells = "(row) => [...row.querySelectorAll('td')].map((cell) => Number(cell.dataset.rate))"
+
+    def shown() -> list[list[float]]:
+        return tab.run(f"[...{box}.querySelectorAll('tbody tr')].map({cells})")
+
+    kinds, names = pd.DataFrame(page["kinds"]), {figures.OBJECTIVE_NAMES[arm]: arm for arm in OBJECTIVES}
+    drawn = [float(rate) for rate in re.findall(r"<td>([0-9.]+)</td>", still)]
+    assert [rate for row in shown() for rate in row] == pytest.approx(drawn, abs=6e-4)
+    for gamma, apart in ((page["gamma"], page["apart"]), (0.2, 0), (0.7, 0.85)):
+        fill(tab, form, gamma=gamma, apart=apart)
+        scaling = {"gamma": gamma, "scale_rewards": "group" if page["scaled"] else "none"}
+        rule = load_profile("laptop").rl.model_copy(update=scaling)
+        walk = {"steps": page["steps"], "rate": page["rate"], "apart": apart}
+        walks = [race(kinds, names[arm["name"]], rule, **walk) for arm in page["arms"]]
+        for step in (0, 1, 40, page["steps"]):
+            fill(tab, form, step=step)
+            assert shown() == [pytest.approx(row) for row in np.array([w.loc[step] for w in walks]).T]
+    press_key(tab, f"{box}.querySelector('[name=again]')", "Enter", 13, "\r")
+    press_key(tab, f"{box}.querySelector('[name=one]')", "Enter", 13, "\r")
+    assert tab.run(f"{form}.elements.step.value") == "1"
+    press_key(tab, f"{form}.elements.step", "ArrowRight", 39)
+    assert shown() == [pytest.approx(row) for row in np.array([w.loc[2] for w in walks]).T]
+    press_key(tab, f"{box}.querySelector('[type=submit]')", "Enter", 13, "\r")
+    wait_for(lambda: tab.run(f"{form}.elements.step.value") == str(page["steps"]), "the race to end")
     assert errors(tab) == []
     assert external_requests(tab, f"file://{BOOK}") == []

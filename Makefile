@@ -41,8 +41,8 @@ style: $(VENV)/ready
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
 # A small book is made beside the tests that need none; what it said is shown if it failed.
-test: style
-	$(MAKE) --no-print-directory --jobs 2 smoke units
+test: $(VENV)/ready
+	$(MAKE) --no-print-directory --jobs 3 style smoke units
 	THINKLESS_BOOK_HTML=$(SMOKE)/_build/html $(PYTEST) -m "book or browser"
 
 units: $(VENV)/ready

@@ -49,12 +49,13 @@ def start(command: list[str], log: Path) -> int:
     read, _ = pipe = os.pipe()
     child = os.fork()
     if child:
+        os.setpgid(child, child)  # as it does itself: whoever comes first, a kill finds the group
         os.close(read)
         OWNED[child] = pipe[1]
         return child
     code = 1
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         os.close(pipe[1])
         for other in OWNED.values():
             os.close(other)
@@ -109,8 +110,8 @@ def live(command: list[str], folder: Path, log: Path, seconds: float | None, at_
                 before = now
             time.sleep(0.002)
         os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return None
+        _, status = os.waitpid(child, 0)
+        return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
     finally:
         os.close(OWNED.pop(child))
 

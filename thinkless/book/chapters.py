@@ -225,12 +225,16 @@ def run(root: Path, options: Mapping[str, Any], only: str | None = None, *, time
             f"--only {only}: no chapter starts so; there are {', '.join(n.stem for n in notebooks)}"
         )
     todo = {n: f"[{number}/{len(chosen)}] {n.stem:<20}" for number, n in enumerate(chosen, start=1)}
+    stale = [notebook for notebook in chosen if not _up_to_date(notebook, todo[notebook], options)]
+    training = list(filter(trains, stale)) or stale
     ignored = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
     beside = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), ignored)
     try:
-        reading = [beside.submit(_run_beside, n, todo[n], options, timeout) for n in todo if not trains(n)]
-        for notebook in filter(trains, todo):
-            _run_if_stale(notebook, todo[notebook], options, timeout)
+        reading = [
+            beside.submit(_run_beside, n, todo[n], options, timeout) for n in stale if n not in training
+        ]
+        for notebook in training:
+            _run(notebook, todo[notebook], options, timeout)
             for other in filter(Future.done, reading):
                 other.result()  # one that failed is not kept back until the last
         for other in reading:
@@ -250,18 +254,23 @@ def _run_beside(*chapter: Any):
     """Let Ctrl-C end a chapter, not the worker that waits for the next one."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        _run_if_stale(*chapter)
+        _run(*chapter)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _run_if_stale(notebook: Path, title: str, options: Mapping[str, Any], timeout: int | None):
-    own = options_for(notebook, options)
-    if _recorded_stamp(executed(notebook)) == stamp(notebook, own):
-        print(f"{title} up to date", flush=True)
-        return
+def _up_to_date(notebook: Path, title: str, options: Mapping[str, Any]) -> bool:
+    """Whether a chapter needs no run; says so."""
+    if _recorded_stamp(executed(notebook)) != stamp(notebook, options_for(notebook, options)):
+        return False
+    print(f"{title} up to date", flush=True)
+    return True
+
+
+def _run(notebook: Path, title: str, options: Mapping[str, Any], timeout: int | None):
     print(f"{title} running", flush=True)
-    print(f"{title} {run_chapter(notebook, own, timeout=timeout):6.0f} s", flush=True)
+    seconds = run_chapter(notebook, options_for(notebook, options), timeout=timeout)
+    print(f"{title} {seconds:6.0f} s", flush=True)
 
 
 def check(root: Path) -> list[dict[str, Any]]:

@@ -542,3 +542,34 @@ def test_the_race_takes_the_steps_of_the_package(tab):
     wait_for(lambda: tab.run(f"{form}.elements.step.value") == str(page["steps"]), "the race to end")
     assert errors(tab) == []
     assert external_requests(tab, f"file://{BOOK}") == []
+
+
+def test_the_film_shows_the_groups_that_the_runs_kept(tab):
+    """Each token of each rollout in each frame: under GRPO by hand, under the others by the page's data."""
+    tab.open((BOOK / "book" / "executed" / "05_rl.html").as_uri(), "light", 1280)
+    box = "document.querySelector('.film')"
+    if not tab.run(f"!!{box}"):
+        pytest.skip("the book's runs are from before groups were kept")
+    form, page = f"{box}.querySelector('form')", json.loads(tab.run(f"{box}.dataset.start"))
+    cells = "(line) => [...line.querySelectorAll('i')].map((cell) => [cell.textContent, Number(cell.title)])"
+    for run, frames in page["runs"].items():
+        assert frames[0]["step"] == 1
+        for number, frame in enumerate(frames):
+            rows = frame["rows"]
+            rewards = [row["reward"] for row in rows]
+            for objective in page["names"]:
+                fill(tab, form, run=run, objective=objective, frame=number)
+                shown = tab.run(f"[...{box}.querySelectorAll('.tokens')].map({cells})")
+                for row, line in zip(rows, shown, strict=True):
+                    control, other = row["adds"][objective]
+                    if objective == "grpo":
+                        assert row["advantage"] == pytest.approx(row["reward"] - np.mean(rewards), abs=1e-5)
+                        control = other = row["advantage"] / row["length"]
+                    assert [text for text, _ in line] == row["tokens"]
+                    adds = [control, *[other] * (len(line) - 1)]
+                    assert [value for _, value in line] == pytest.approx(adds, abs=1e-6)
+    fill(tab, form, frame=1)
+    press_key(tab, f"{form}.elements.frame", "ArrowLeft", 37)
+    assert tab.run(f"{box}.querySelector('[role=status]').textContent").startswith("Step 1,")
+    assert errors(tab) == []
+    assert external_requests(tab, f"file://{BOOK}") == []

@@ -21,6 +21,7 @@ PIECES = {
     "live-model": ("live.css", "live_model.js", "live.js"),
     "touch coin": ("touch.css", "touch.js", "coin.js"),
     "touch weight": ("touch.css", "touch.js", "weight.js"),
+    "touch film": ("touch.css", "touch.js", "film.js"),
     "touch race": ("touch.css", "touch.js", "race.js"),
 }
 """What a reader can touch, by the class of its place on a page, and its files."""

@@ -66,7 +66,8 @@ FIGURES = """[...document.querySelectorAll(".book-figure")].map((figure) => {
 })"""
 
 CONTRAST = """(() => {
-  const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+  const channels = (color) => color.match(/[\\d.]+/g)
+    .map((part, i) => (color.startsWith("color(") && i < 3 ? 255 * part : Number(part)));
   const luminance = (rgb) => rgb.slice(0, 3).map((value) => value / 255)
     .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
     .reduce((sum, value, i) => sum + value * [0.2126, 0.7152, 0.0722][i], 0);
@@ -81,7 +82,7 @@ CONTRAST = """(() => {
   const texts = ".xtick text, .ytick text, text[class*=title], .legendtext, .cbaxis text, .annotation text";
   const figure = [...document.querySelectorAll(".book-figure")].flatMap((box) =>
     [...box.querySelectorAll(texts)].map((text) => [text, getComputedStyle(text).fill, background(box)]));
-  const cells = [...document.querySelectorAll(".cell_output :is(th, td, p)")].map((cell) =>
+  const cells = [...document.querySelectorAll(".cell_output :is(th, td, p, .film i)")].map((cell) =>
     [cell, getComputedStyle(cell).color, background(cell)]);
   return [...figure, ...cells].map(([element, color, page]) =>
     ({text: element.textContent, color, ratio: ratio(luminance(channels(color)), luminance(page))}))

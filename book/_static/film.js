@@ -49,7 +49,7 @@
       const thinking = rows.filter(({ mode }) => mode === "think").length;
       const share = all > 1e-9 ? `the control tokens carry ${Math.round((100 * front) / all)}\u00a0% of the signal` : "a silent group";
       box.querySelector("[role=status]").textContent =
-        `Step ${step}, question ${prompt} ${thinking} of ${rows.length} answers think; under ${names[chosen]}, ${share}.`;
+        `Step ${step}, question ${prompt}; ${thinking} of ${rows.length} answers think; under ${names[chosen]}, ${share}.`;
     }
 
     form.addEventListener("submit", (event) => event.preventDefault());

@@ -8,11 +8,13 @@
 # make evidence     the grids of runs behind the chapters on evidence; kill it and call it again
 # make arithmetic   whole pipelines under other arithmetics, where the expected ranges come from; likewise
 # make torture      kill the smoke pipeline 200 times, compare its numbers with one left alone; kill it and call it again
+# make fuzz         draw other examples for the properties of the grader, for MINUTES=10; a failure is shrunk and named
 # make lab          the chapters in JupyterLab
 # make clean        remove what was built and run (the environment stays; `rm -r .venv*` removes it)
 
 PROFILE ?= laptop
 SEED    ?= 0
+MINUTES ?= 10
 VENV    := .venv
 BIN     := $(VENV)/bin
 VLLM    := .venv-vllm
@@ -25,7 +27,7 @@ PYTEST  := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
 
-.PHONY: book check style test units smoke test-vllm check-book train pocket evidence arithmetic torture lab clean
+.PHONY: book check style test units smoke test-vllm check-book train pocket evidence arithmetic torture fuzz lab clean
 
 book: $(VENV)/ready
 	$(BIN)/python -m thinkless book run --profile $(PROFILE) --seed $(SEED)
@@ -72,6 +74,9 @@ arithmetic: $(VENV)/ready
 
 torture: $(VENV)/ready
 	$(BIN)/python tests/torture.py
+
+fuzz: $(VENV)/ready
+	$(BIN)/python tests/fuzz_grader.py --minutes $(MINUTES)
 
 test-vllm: $(VLLM)/ready
 	$(VLLM)/bin/python -m pytest tests/with_vllm

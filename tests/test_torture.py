@@ -17,6 +17,7 @@ from conftest import SMALLEST
 from safetensors.torch import load_file, save_file
 
 from thinkless.pipeline import pipeline
+from thinkless.runs.runner import ARCHIVE
 
 pytestmark = pytest.mark.slow
 OVERRIDES = {**SMALLEST, "rl.repetitions": 1, "rl.arms": ["degrpo"]}
@@ -44,6 +45,22 @@ def test_a_killed_pipeline_ends_as_one_left_alone(killed):
     assert last.startswith("kills 3, survived 3, rounds 1, equal True, hours ")
     line = json.loads((folder / "record.jsonl").read_text())
     assert (line["kills"], line["survived"], line["equal"], line["difference"]) == (3, 3, True, None)
+
+
+def test_two_at_once_do_each_stage_once_and_end_as_one(killed, tmp_path):
+    """The one that comes late to a stage waits a little, then goes on behind it or leaves in one line."""
+    one = pipeline("smoke", 0, OVERRIDES, killed[0] / "work" / "alone")
+    other = pipeline("smoke", 0, OVERRIDES, tmp_path)
+    where = ["--profile", "smoke", "--overrides", json.dumps(OVERRIDES), "--runs-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "thinkless", "train", *where]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    errors = [process.communicate()[1] for process in both]
+    for process, error in zip(both, errors, strict=True):
+        *_, said = error.splitlines() or [""]
+        assert process.returncode == 0 or "is already running in another process" in said, error
+    assert 0 in {process.returncode for process in both}, errors
+    assert not (other.root / ARCHIVE).exists()
+    assert torture.first_difference(one, other) is None
 
 
 def damage_tensor(folder: Path):

@@ -138,6 +138,31 @@ KINDS = {
         right | 1000\text{ cm}^3              | 1\text{ L}
         right | \$0.80                        | 80\text{ cents}
         right | 15\% \text{ increase}         | 15\%
+        right | 5\text{ kN}                   | 5000\text{ N}
+        right | 5\text{ N}                    | 5\text{ kg m/s}^2
+        right | 25\text{ mph}                 | 25\text{ miles per hour}
+        right | 5\text{ years}                | 60\text{ months}
+        right | 5\text{ kilojoules}           | 5000\text{ J}
+        right | 2\text{ quarts}               | 4\text{ pints}
+        right | 5 units                       | 5\text{ cm}
+        right | 90^\circ C                    | 90^\circ
+        right | 90\text{ degrees Celsius}     | 90
+        right | 1\text{ hour } 30\text{ minutes} | 90\text{ minutes}
+        right | 5\text{ feet and } 6\text{ inches} | 66\text{ in}
+        right | -\$5                          | -5
+        wrong | 5\text{ kN}                   | 5\text{ N}
+        wrong | 5\,\mu\text{m}                | 5\text{ m}
+        wrong | 5\text{ milliseconds}         | 5\text{ seconds}
+        wrong | 5\text{ years}                | 5\text{ months}
+        wrong | 5\text{ mph}                  | 5\text{ km/h}
+        wrong | 5\text{ rad}                  | 5^\circ
+        wrong | 90^\circ C                    | 90^\circ F
+        wrong | £5                            | \$5
+        wrong | 5\text{ kg}                   | 5\text{ euros}
+        wrong | 5\text{ apples}               | 5\text{ kg}
+        wrong | 5\text{ quarts}               | 5\text{ pints}
+        wrong | 1\text{ hour } 30\text{ minutes} | 1\text{ hour}
+        wrong | 5\text{ apples } 6\text{ pears} | 11
         wrong | 30\text{ minutes}             | 30\text{ hours}
         wrong | 15\text{ cm}                  | 15\text{ cm}^2
         wrong | 20\%                          | 20\text{ miles}
@@ -198,10 +223,39 @@ KINDS = {
         right | [1,2]\cup[2,3]                | [1,3]
         right | \left[\frac{29}{5},6\right)   | [5.8,6)
         wrong | |x| \ge 1                     | (-\infty,-1)\cup(1,\infty)
+        right | [1,3]\setminus\{2\}           | [1,2)\cup(2,3]
+        right | x > 0, x \ne 5                | (0,5)\cup(5,\infty)
+        right | x \ne 5, x \ne 4              | x \ne 4, x \ne 5
+        right | (1,2]\cap(3,4)                | (3,4)\cap(1,2]
+        wrong | x > 0                         | x > 0, x \ne 5
+        wrong | [0,5]\setminus\{2\}           | [0,5]\setminus(2,2]
         wrong | (-2,2)                        | x^2<4.0000001
         wrong | (1,2)                         | [1,2]
         wrong | a \ge 1                       | a > 1
         wrong | [3,9)                         | [3,7]\cup[8,9)
+        """,
+    "points, sets and names": r"""
+        right | x=4, y=5                      | (4,5)
+        right | y=5, x=4                      | (4,5)
+        right | m=4, b=5                      | (4,5)
+        right | 4, 5                          | x=4, y=5
+        right | x_1 = 2, x_2 = -7             | -7, 2
+        right | \{5\}                         | 5
+        right | \{\}                          | \emptyset
+        right | \text{all real numbers}       | (-\infty,\infty)
+        right | \mp 3                         | \pm 3
+        right | \sin\theta = \frac12          | \frac12
+        right | \frac{dy}{dx} = 2x            | 2x
+        right | 2F_{16}                       | \text{2f}_{16}
+        right | \text{Option D}               | D
+        wrong | y=4, x=5                      | (4,5)
+        wrong | 5, 4                          | x=4, y=5
+        wrong | \{4,5\}                       | (4,5)
+        wrong | \{4,5\}                       | [4,5]
+        wrong | \{\{1,2\}\}                   | \{1,2\}
+        wrong | \{\emptyset\}                | \emptyset
+        wrong | \sin x = 5                    | x = 5
+        wrong | 2a                            | 2a_{11}
         """,
     "matrices": r"""
         right | \begin{pmatrix} 1 \\[4pt] 2 \end{pmatrix} | \begin{pmatrix} 1 \\ 2 \end{pmatrix}
@@ -221,6 +275,9 @@ KINDS = {
         right | x = 0                         | 0
         right | f(x) = 2x                     | 2x
         right | A = B = 5                     | 5
+        right | \text{Area} = \pi r^2 = 9\pi   | 9\pi
+        wrong | \text{Area} = \pi r^2 = 9\pi   | \pi r^2
+        wrong | x = 2 = 3                     | 3
         right | \angle ABC = 60^\circ         | 60
         right | \text{Area} = 25              | 25
         right | (x,y) = (1,2)                 | (1,2)

@@ -96,6 +96,35 @@ def test_spellings_of_two_numbers_differ(value, other, draw):
     assert not equal(given, gold), (given, gold)
 
 
+SIZES = {
+    "length": "m 1, km 1000, cm 1/100, millimeters 1/1000, inches 127/5000, ft 381/1250, miles 201168/125",
+    "time": "s 1, minutes 60, hours 3600, days 86400, weeks 604800, milliseconds 1/1000",
+    "mass": "g 1, kg 1000, mg 1/1000, tonnes 1000000",
+    "months": "months 1, years 12, decades 120",
+    "money": "dollars 1, cents 1/100",
+    "other money": "euros 1",
+    "force": "N 1, kN 1000",
+    "frequency": "Hz 1, kHz 1000",
+    "volume": "liters 1, mL 1/1000, cubic meters 1000",
+    "angle": "degrees 1",
+}
+UNITS = [
+    (dimension, *unit.rsplit(" ", 1)) for dimension, names in SIZES.items() for unit in names.split(", ")
+]
+
+
+@settings(max_examples=200)
+@given(positive, st.sampled_from(UNITS), st.sampled_from(UNITS))
+def test_units_convert_within_a_dimension_and_to_no_other(value, one, other):
+    def written(number: Fraction, unit: str) -> str:
+        return rf"\frac{{{number.numerator}}}{{{number.denominator}}}\text{{ {unit}}}"
+
+    (dimension, unit, size), (another, second, other_size) = one, other
+    gold, factor = written(value, unit), Fraction(size) / Fraction(other_size)
+    assert equal(written(value * factor, second), gold) is (dimension == another)
+    assert equal(written(value, second), gold) is (dimension == another and factor == 1)
+
+
 # Expressions
 
 Node = int | str | tuple

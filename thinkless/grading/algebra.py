@@ -35,7 +35,7 @@ BITS = 2**17
 LARGEST_EXPONENT = 10**7
 """Binary exponent of a value; a tower beyond it has no value here."""
 _ERRORS = (ArithmeticError, ValueError, TypeError, KeyError, AttributeError)
-_STEPS = (mpf(10) ** -30, mpf(10) ** -9, mpf(10) ** -3, mpf(1) / 3, mpf(5))
+_STEPS = (mpf(10) ** -20, mpf(10) ** -9, mpf(10) ** -3, mpf(1) / 3, mpf(5))
 """Distances from the ends of an interval at which sets are compared."""
 
 
@@ -239,5 +239,7 @@ def _has(value: Any, x: mpf) -> bool:
     if value.kind == "setminus":
         return _has(value.members[0], x) and not any(_has(member, x) for member in value.members[1:])
     low, high = (_evaluate(member.tree, {}, True) for member in value.members)
+    if low > high or (low == high and value.kind != "[]"):
+        return False
     inside = low < x < high
     return inside or (value.kind[0] == "[" and _close(low, x)) or (value.kind[1] == "]" and _close(high, x))

@@ -104,7 +104,9 @@ class Answers(Quantities):
             modulus = self.expression()
         while not signs and self.skip(":", "to"):
             sides.append(self.side())
-        if signs:
+        if name and set(signs) == {"="} and _is_formula(sides[0]) and not _is_formula(sides[-1]):
+            value = sides[-1]  # A = \\pi r^2 = 9\\pi
+        elif signs:
             value = _related(sides, signs, modulus)
         else:
             value = Group("ratio", tuple(sides)) if sides[1:] else sides[0]
@@ -137,7 +139,7 @@ class Answers(Quantities):
 
     def single_side(self) -> Value:
         if self.skip("\\emptyset"):
-            return Group("list", ())
+            return Group("list", (), braced=True)
         if self.skip("\\mathbbR"):
             return _REALS
         if self.skip("\\{"):
@@ -172,17 +174,24 @@ class Answers(Quantities):
                 self.take()
             return self.items(lambda: self.next.text == "\\}")
         value = self.items(lambda: self.next.text == "\\}")
-        is_list = isinstance(value, Named) or (isinstance(value, Group) and value.kind == "list")
-        return value if is_list else Group("list", (value,))
+        if isinstance(value, Named):
+            return value
+        if isinstance(value, Group) and value.kind == "list" and not value.braced:
+            return Group("list", value.members, braced=True)
+        return Group("list", (value,), braced=True)
 
 
 def _text(tokens: tuple[Token, ...]) -> Value:
     words = plain(tokens)
-    return Group("list", ()) if re.fullmatch("no(?:real)?solutions?", words) else Text(words)
+    if re.fullmatch("no(?:real)?solutions?", words):
+        return Group("list", ())
+    return _REALS if re.fullmatch("allreal(?:s|numbers)", words) else Text(words)
 
 
 _TIME = re.compile(r"(\d{1,2})(?::([0-5]\d)(?::([0-5]\d))?)?(?:([ap])\.?m\.?)?", re.IGNORECASE)
-_BASED = re.compile(r"(?=-?[A-Z]*\d)(-?[0-9A-Z]++)(?:_\{?\(?(\d{1,2})\)?\}?|\(?(?:in)?base_?(\d{1,2})\)?)")
+_BASED = re.compile(
+    r"(?=-?[A-Za-z]*\d)(-?[0-9A-Za-z]++)(?:_\{?\(?(\d{1,2})\)?\}?|\(?(?:in)?base_?(\d{1,2})\)?)"
+)
 
 
 def _time(text: str) -> Text | None:
@@ -196,12 +205,16 @@ def _time(text: str) -> Text | None:
 def _based(text: str) -> Text | None:
     found = _BASED.fullmatch(text)
     base = int(found[2] or found[3]) if found else 0
-    return Text(f"{found[1]} in base {base}", found[1].casefold()) if found and 2 <= base <= 36 else None
+    digits = found[1].casefold() if found else ""
+    valid = 2 <= base <= 36 and all(int(digit, 36) < base for digit in digits.lstrip("-"))
+    in_capitals = found and found[1].upper() == found[1]  # 2a_{11} is a product, 2f_{16} a number
+    return Text(f"{digits} in base {base}", digits) if valid and (in_capitals or base == 16) else None
 
 
 _VARIABLE = rf"(?:[A-Za-z]|[A-Z]{{2,}}|\\(?:{'|'.join(GREEK)}))(?:_(?:\w|\{{[^{{}}]*\}}))?'*"
 _NAME = re.compile(
     rf"(?:m?\\(?:angle|triangle|overline|vec|hat|bar)\{{?|\{{)?{_VARIABLE}(?:\^\{{?-1\}}?)?\}}?(?:\((?:[A-Za-z0-9],?)+\))?"
+    rf"|\\?(?:sin|cos|tan|cot|sec|csc)\(?(?:\\angle)?(?:{_VARIABLE}|[A-Z]{{3}})\)?|\\frac\{{d[a-z]\}}\{{d[a-z]\}}"
     rf"|\((?:{_VARIABLE},)+{_VARIABLE}\)|\|[A-Z]{{2}}\||\[[A-Z]{{3,}}\]"
 )
 
@@ -217,7 +230,7 @@ def _name(tokens: list[Token]) -> str | None:
 def _plus_and_minus(value: Value) -> list[Value]:
     if isinstance(value, Named):
         return [Named(value.name, each) for each in _plus_and_minus(value.value)]
-    if not isinstance(value, Quantity) or "pm" not in operations(value.tree):
+    if not isinstance(value, Quantity) or not {"pm", "mp"} & operations(value.tree):
         return [value]
     ways = {"pm": "add", "mp": "sub"}, {"pm": "sub", "mp": "add"}
     return [Quantity(rewritten(value.tree, partial(_renamed, way)), value.unit) for way in ways]
@@ -236,10 +249,16 @@ def _joined(found: list[Value], intersect: bool) -> Value:
     if not one_name or len(named) not in (1, len(found)):
         return Group("list", tuple(found))
     values = tuple(value.value if isinstance(value, Named) else value for value in found)
+    if any(isinstance(value, Relation) and value.sign == "!=" for value in values):
+        return Named(named[0].name, Group("cap", values))  # x > 0, x \\ne 1
     sets = len(named) > 1 and all(
         isinstance(value, Group) and value.kind not in ("list", "ratio") for value in values
     )
     return Named(named[0].name, Group(("cap" if intersect else "cup") if sets else "list", values))
+
+
+def _is_formula(side: Value) -> bool:
+    return isinstance(side, Quantity) and bool(names(side.tree))
 
 
 def _related(sides: list[Value], signs: list[str], modulus: Tree) -> Value:

@@ -79,7 +79,11 @@ def _choice(gold: str) -> str | None:
 
 def _chosen(given: str) -> str | None:
     """The choice that an answer names: B, (B), or B. with the text of the choice behind it."""
-    found = re.fullmatch(r"\(?([A-Za-z])\)?|(?:\(([A-Z])\)|([A-Z])\s*[.:)])(.*)", _bare(given), re.DOTALL)
+    found = re.fullmatch(
+        r"(?i:(?:option|choice|answer)\s*)?\(?([A-Za-z])\)?|(?:\(([A-Z])\)|([A-Z])\s*[.:)])(.*)",
+        _bare(given),
+        re.DOTALL,
+    )
     others = r"(?i:\b(?:or|and|not|nor|neither)\b)|(?<![\\A-Za-z])[A-Z](?![A-Za-z])"
     if not found or re.search(others, found[4] or ""):
         return None
@@ -159,18 +163,34 @@ def _quantities(a: Quantity, b: Quantity, algebra: Algebra) -> bool:
 
 def _groups(a: Group, b: Group, algebra: Algebra) -> bool:
     kinds = {a.kind, b.kind}
-    if kinds == {"list"} or kinds == {"cup"}:
+    letters = len(_assigned(a)), len(_assigned(b))
+    point = kinds == {"list"} and min(letters) == 0 and max(letters) == len(a.members) > 1
+    point = point or kinds == {"list", "()"}  # it may lack its brackets
+    if point or (len(kinds) == 1 and a.kind[0] in "(["):
+        if a.braced or b.braced or len(a.members) != len(b.members):
+            return False
+        return all(map(same, _in_order(a), _in_order(b), [algebra] * len(a.members)))
+    if kinds in ({"list"}, {"cup"}, {"cap"}):
         if _unordered(a.members, b.members, algebra):
             return True
-    elif (len(kinds) == 1 and a.kind != "ratio") or kinds == {"list", "()"}:  # a point may lack its brackets
-        return len(a.members) == len(b.members) and all(
-            map(same, a.members, b.members, [algebra] * len(a.members))
-        )
     elif kinds == {"ratio"}:
         return _ratios(a.members, b.members, algebra)
     if "ratio" in kinds or kinds == {"list"} or ("list" in kinds and not kinds & {"cup", "cap", "setminus"}):
         return False
     return _ask(algebra).same_set(a, b)
+
+
+def _assigned(group: Group) -> set[str]:
+    """The letters that get a value: x and y in x = 4, y = 5, but one x in x_1 = 4, x_2 = 5."""
+    return {member.name.partition("_")[0] for member in group.members if isinstance(member, Named)}
+
+
+def _in_order(group: Group) -> list[Any]:
+    """The coordinates of a point: y = 5, x = 4 is (4, 5)."""
+    members = list[Any](group.members)
+    if all(isinstance(member, Named) and member.name in ("x", "y", "z") for member in members):
+        members.sort(key=lambda member: member.name)
+    return members
 
 
 def _unordered(a: tuple[Value, ...], b: tuple[Value, ...], algebra: Algebra) -> bool:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from thinkless.grading.tokens import END, FUNCTIONS, VALUES, Token
+from thinkless.grading.units import TEMPERATURES
 from thinkless.grading.values import Tree
 
 DEEPEST = 40
@@ -77,7 +78,7 @@ class Expressions:
         return ("binomial", tree, self.sum()) if self.skip("\\choose") else tree
 
     def sum(self) -> Tree:
-        tree = ("pm", Fraction(0), self.product()) if self.skip("\\pm") else self.product()
+        tree = Fraction(0) if self.next.text in ("\\pm", "\\mp") else self.product()
         while self.next.text in _SUMS:
             tree = (_SUMS[self.take()], tree, self.product())
         return tree
@@ -132,8 +133,8 @@ class Expressions:
     def postfixed(self, tree: Tree) -> Tree:
         while self.next.text in ("!", "°"):
             tree = ("factorial" if self.take() == "!" else "degree", tree)
-            if tree[0] == "degree":
-                self.skip("C", "F")
+            if tree[0] == "degree" and self.next.text in TEMPERATURES:
+                tree = (TEMPERATURES[self.take()], tree[1])
         return tree
 
     def atom(self) -> Tree:

@@ -4,8 +4,8 @@ from fractions import Fraction
 
 from thinkless.grading.expressions import Expressions, Refused
 from thinkless.grading.tokens import END, Token
-from thinkless.grading.units import BEHIND, CURRENCIES, POWERS, SCALES, may_describe, unit_name
-from thinkless.grading.values import Quantity, exact, operations, rewritten
+from thinkless.grading.units import BEHIND, CURRENCIES, POWERS, SCALES, conversion, may_describe, unit_name
+from thinkless.grading.values import Quantity, Tree, exact, operations, rewritten
 
 SEPARATORS = {",", ";", "and", "or", "和", "或"}
 MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -15,6 +15,7 @@ JOINS = {"\\cup": "cup", "\\cap": "cap", "\\setminus": "setminus"}
 _ENDS = {*SEPARATORS, *RELATIONS, *JOINS, ")", "]", "\\}", "\\rangle", ":", "to", "|", "[", "\\mod", "mod"}
 """Signs before which a quantity ends."""
 _TRIGONOMETRIC = {"sin", "cos", "tan", "cot", "sec", "csc"}
+_DEGREES = {"degree", "celsius", "fahrenheit"}
 _PUNCTUATION = set("\"'.,!?()-{}:")
 
 
@@ -30,6 +31,8 @@ class Quantities(Expressions):
 
     def quantity(self) -> Quantity:
         start = self.position
+        if self.next.text == "-" and self.texts(2)[-1] in CURRENCIES:  # -$5
+            self.tokens[start : start + 2] = self.tokens[start + 1], self.tokens[start]
         unit = [(CURRENCIES[self.take()], 1)] if self.next.text in CURRENCIES else []
         tree = self.expression()
         while self.next.text.lower() in SCALES:
@@ -40,28 +43,41 @@ class Quantities(Expressions):
                 self.take()
         elif not self.skip("st", "nd", "rd", "th"):  # an ordinal with a noun, 12th grade, is no number
             unit += self.unit()
+            tree = self.smaller(tree, unit)
         a_phrase = unit and all(
             token.kind == "name" for token in self.written[start : start + 2]
         )  # no solutions
         if a_phrase or not self.at_end():
             raise Refused
-        if not _TRIGONOMETRIC & operations(tree) and "degree" in operations(tree):
-            tree, unit = (
-                rewritten(
-                    tree, lambda part: part[1] if isinstance(part, tuple) and part[0] == "degree" else part
-                ),
-                [("degree", 1)],
+        degrees = operations(tree) & _DEGREES
+        if degrees and not _TRIGONOMETRIC & operations(tree):
+            tree = rewritten(
+                tree, lambda part: part[1] if isinstance(part, tuple) and part[0] in _DEGREES else part
             )
+            unit = [(max(degrees), 1)]
         return Quantity(tree, tuple(unit), percent, plain(self.written[start : self.position]))
 
     def at_end(self) -> bool:
         return self.next is END or self.next.text in _ENDS
 
+    def smaller(self, tree: Tree, unit: list[tuple[str, int]]) -> Tree:
+        """With what follows in a smaller unit: 5 feet 6 inches, 1 hour and 30 minutes."""
+        start = self.position
+        if not unit or not (self.skip("and") or self.next.kind == "number") or self.next.kind != "number":
+            self.position = start
+            return tree
+        rest = self.quantity()
+        factor = conversion(rest.unit, tuple(unit)) if rest.unit else None
+        if factor is None or factor >= 1 or exact(tree) is None:
+            self.position = start  # another element
+            return tree
+        return ("add", tree, ("mul", rest.tree, factor))
+
     def unit(self) -> list[tuple[str, int]]:
         """The unit up to the quantity's end, as factors: km/h gives km to the 1 and h to the -1."""
         found: list[tuple[str, int]] = []
         power, sign, open_end = 1, 1, False
-        while not self.at_end() and self.next.text != "}":
+        while not self.at_end() and self.next.text != "}" and (open_end or self.next.kind != "number"):
             text, was_open, open_end = self.take(), open_end, True
             if text in ("/", "per", "a") and not was_open:
                 sign = -1

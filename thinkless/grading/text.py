@@ -68,6 +68,12 @@ _NUMBER = re.compile(
 )
 _EQUALS = re.compile(r"(?<![<>!:])=")
 _EITHER = re.compile(r"\b[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}\bor\b\s*[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}$")
+_HEDGE = re.compile(
+    r"(?:(?:\b(?:not|never|cannot|whether)|n['’]t)(?:\s+(?:be|equal|to|exactly|it|is))*"
+    r"|\b(?:between|(?:more|less|fewer|greater|larger|smaller)\s+than))\s+[$€£¥]?$",
+    re.IGNORECASE,
+)
+"""What makes a number behind it another answer, or none."""
 _WORD = re.compile(r"(?<!\\)(?<![A-Za-z])(?!(?:sqrt|pi|sin|cos|tan|log|ln)\b)[^\W\d_]{2,}+")
 _NOISE = re.compile(r"[\s`*_#~-]*+")
 _COURTESY = re.compile(
@@ -104,20 +110,29 @@ def _from_prose(answer: str) -> str:
         -_LINES:
     ]
     tail = "\n".join(lines)
-    said, formula = _last(_SAYS, tail), _last(_FORMULA, tail)
+    said, formulas = _last(_SAYS, tail), list(_FORMULA.finditer(tail))
     if said and _EDGES.sub("", tail[said.end() :]):
         return _said(tail[said.end() :])
-    behind = tail[formula.end() :].partition("\n")[2] if formula else tail
+    behind = tail[formulas[-1].end() :].partition("\n")[2] if formulas else tail
     for line in reversed(behind.split("\n")):
         if found := _from_line(line):
             return found
-    if formula:
-        return _content(formula)
+    if formulas:
+        several = _last_list(tail, formulas)
+        return tail[several[0].start() : several[-1].end()] if several[1:] else _content(several[0])
     return _EDGES.sub("", lines[-1]) if lines else ""
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
+
+
+def _last_list(text: str, found: list[re.Match[str]]) -> list[re.Match[str]]:
+    """The last of them, or the last several if they are joined: 3, 4 or 5."""
+    first, joint = len(found) - 1, r",?\s+(?:or|and)\s+[$€£¥]?"
+    while first and re.fullmatch(joint, text[found[first - 1].end() : found[first].start()]):
+        first, joint = first - 1, r",\s+[$€£¥]?|,?\s+(?:or|and)\s+[$€£¥]?"
+    return found[first:]
 
 
 def _content(formula: re.Match[str]) -> str:
@@ -136,14 +151,16 @@ def _said(text: str) -> str:
 def _from_line(line: str) -> str:
     """A line's answer: what follows its last `=`, or all of it if it has no words, or its last number."""
     text = _EDGES.sub("", line if "=" in line else re.sub(r"^[^\n:]{0,30}:\s", "", line))
-    if several := _EITHER.search(text):
-        return several[0]
+    if either := _EITHER.search(text):
+        return either[0]
     if _EQUALS.search(text):
         right = _EQUALS.split(text)[-1].strip()
         number = _NUMBER.match(right)
         return number[0] if number and _WORD.search(right) else right
     if re.search(r"[A-Za-z√π\\]", text) and not _WORD.search(text):
         return text
-    if numbers := _NUMBER.findall(text):
-        return numbers[-1]
+    if numbers := list(_NUMBER.finditer(text)):
+        several = _last_list(text, numbers)
+        hedge = _HEDGE.search(text[: several[0].start()])
+        return text[(hedge or several[0]).start() : several[-1].end()]
     return text if len(text.split()) <= 4 and not _COURTESY.search(text) else ""

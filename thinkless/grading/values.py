@@ -33,6 +33,8 @@ class Group:
 
     kind: str
     members: tuple["Value", ...]
+    braced: bool = field(default=False, compare=False)
+    """Of a list, whether it is a set, which is no point."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ PATH; reads `_build/html`, or the folder named by THINKLESS_BOOK_HTML.
 """
 
 import functools
+import json
 import math
 import os
 import re
@@ -14,10 +15,18 @@ from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 import yaml
 from chromium import CHROMIUM, Chromium, Tab, wait_for
 from live_pages import answers_in_page, answers_in_python, assert_equal, read_index
+
+from thinkless.book import figures
+from thinkless.evaluation.prediction import race
+from thinkless.objectives import OBJECTIVES, group_advantages, token_advantages
+from thinkless.runs.profiles import load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = Path(os.environ.get("THINKLESS_BOOK_HTML") or ROOT / "_build" / "html").resolve()
@@ -57,7 +66,8 @@ FIGURES = """[...document.querySelectorAll(".book-figure")].map((figure) => {
 })"""
 
 CONTRAST = """(() => {
-  const channels = (color) => color.match(/[\\d.]+/g).map(Number);
+  const channels = (color) => color.match(/[\\d.]+/g)
+    .map((part, i) => (color.startsWith("color(") && i < 3 ? 255 * part : Number(part)));
   const luminance = (rgb) => rgb.slice(0, 3).map((value) => value / 255)
     .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
     .reduce((sum, value, i) => sum + value * [0.2126, 0.7152, 0.0722][i], 0);
@@ -72,7 +82,7 @@ CONTRAST = """(() => {
   const texts = ".xtick text, .ytick text, text[class*=title], .legendtext, .cbaxis text, .annotation text";
   const figure = [...document.querySelectorAll(".book-figure")].flatMap((box) =>
     [...box.querySelectorAll(texts)].map((text) => [text, getComputedStyle(text).fill, background(box)]));
-  const cells = [...document.querySelectorAll(".cell_output :is(th, td, p)")].map((cell) =>
+  const cells = [...document.querySelectorAll(".cell_output :is(th, td, p, .film i)")].map((cell) =>
     [cell, getComputedStyle(cell).color, background(cell)]);
   return [...figure, ...cells].map(([element, color, page]) =>
     ({text: element.textContent, color, ratio: ratio(luminance(channels(color)), luminance(page))}))
@@ -297,6 +307,23 @@ def foreign_texts(tab: Tab) -> list[str]:
     ]
 
 
+def press_key(tab: Tab, element: str, key: str, code: int, text: str = ""):
+    """Focus an element, an expression of JavaScript, and press a key there."""
+    tab.run(f"{element}.focus()")
+    for kind in ("keyDown", "keyUp"):
+        tab.send(
+            "Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text, windowsVirtualKeyCode=code
+        )
+
+
+def fill(tab: Tab, form: str, **values):
+    """Set fields of a form, an expression of JavaScript, as if by hand."""
+    for name, value in values.items():
+        kind = "checked" if isinstance(value, bool) else "value"
+        tab.run(f"{form}.elements[{name!r}].{kind} = {json.dumps(value)}")
+    tab.run(f"{form}.dispatchEvent(new Event('input'))")
+
+
 def source(page: str) -> str:
     """The HTML of a page as it lies on disk."""
     return (BOOK / f"{page}.html").read_text(encoding="utf-8")
@@ -423,10 +450,7 @@ def test_the_coin_is_tossed_and_moved_by_keyboard_from_the_disk(tab):
     text = f"(selector) => {box}.querySelector(selector).textContent"
 
     def press(name: str):
-        tab.run(f"{box}.querySelector({name!r}).focus()")
-        enter = {"key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13}
-        for kind in ("keyDown", "keyUp"):
-            tab.send("Input.dispatchKeyEvent", type=kind, **enter)
+        press_key(tab, f"{box}.querySelector({name!r})", "Enter", 13, "\r")
 
     def number(shown: str) -> float:
         return float(shown.replace("−", "-"))
@@ -451,5 +475,102 @@ def test_the_coin_is_tossed_and_moved_by_keyboard_from_the_disk(tab):
     assert think_probability() > 0.9
     press("[name=again]")
     assert think_probability() == 0.5
+    assert errors(tab) == []
+    assert external_requests(tab, f"file://{BOOK}") == []
+
+
+def test_the_weight_of_every_token_is_that_of_the_package(tab):
+    """Any objective, any lengths, any α and rewards; the table beneath agrees with the cells above it."""
+    tab.open((BOOK / "book" / "executed" / "04_grpo_to_degrpo.html").as_uri(), "light", 1280)
+    box = "document.querySelector('.weight')"
+    form, page = f"{box}.querySelector('form')", json.loads(tab.run(f"{box}.dataset.start"))
+    cells = "(line) => [...line.querySelectorAll('i')].map((cell) => Number(cell.title))"
+    settings = [(3, 5, -1, False, True), (13, page["longest"], 0.25, True, True), (40, 2, 0, True, False)]
+    for objective in OBJECTIVES:
+        for short, think, exponent, short_right, think_right in settings:
+            values = {"short": short, "think": think, "alpha": exponent, "objective": objective}
+            fill(tab, form, **values, short_right=short_right, think_right=think_right)
+            alpha = float(tab.run(f"{form}.elements.alpha.nextElementSibling.textContent"))
+            assert alpha == pytest.approx(10**exponent, rel=0.02)
+            size = torch.tensor([[short], [think]])
+            rewards = [1 if short_right else -1, 1 - page["gamma"] if think_right else -1]
+            advantages = group_advantages(torch.tensor(rewards, dtype=torch.float64), group_size=2)
+            limits = {"alpha": alpha, "max_length": page["longest"]}
+            per_token = token_advantages(
+                advantages, torch.arange(40 + page["longest"]) < size, objective, **limits
+            )
+            found = tab.run(f"[...{box}.querySelectorAll('.tokens')].map({cells})")
+            for row, length, shown in zip(per_token / size, size[:, 0].tolist(), found, strict=True):
+                assert shown == pytest.approx(row[:length].tolist(), abs=1e-6)
+            row = tab.run(f"{box}.querySelector('.chosen').textContent").replace("−", "-")
+            sums = [part for shown in found for part in (shown[0], sum(shown[1:]))]
+            assert [float(x) for x in re.findall(r"[+-]?\d\.\d{3}", row)] == pytest.approx(sums, abs=6e-4)
+    press_key(tab, f"{form}.elements.think", "ArrowRight", 39)
+    assert tab.run(f"{box}.querySelectorAll('.tokens.think i').length") == 3
+    assert errors(tab) == []
+    assert external_requests(tab, f"file://{BOOK}") == []
+
+
+def test_the_race_takes_the_steps_of_the_package(tab):
+    """Whatever the price and however well kinds are told apart; played, scrubbed and stepped by keyboard."""
+    tab.open((BOOK / "book" / "executed" / "05_rl.html").as_uri(), "light", 1280)
+    box = "document.querySelector('.race')"
+    form, page = f"{box}.querySelector('form')", json.loads(tab.run(f"{box}.dataset.start"))
+    still = re.search(r'class="touch race".*?</table>', source("book/executed/05_rl"), re.DOTALL)[0]
+    cells = "(row) => [...row.querySelectorAll('td')].map((cell) => Number(cell.dataset.rate))"
+
+    def shown() -> list[list[float]]:
+        return tab.run(f"[...{box}.querySelectorAll('tbody tr')].map({cells})")
+
+    kinds, names = pd.DataFrame(page["kinds"]), {figures.OBJECTIVE_NAMES[arm]: arm for arm in OBJECTIVES}
+    drawn = [float(rate) for rate in re.findall(r"<td>([0-9.]+)</td>", still)]
+    assert [rate for row in shown() for rate in row] == pytest.approx(drawn, abs=6e-4)
+    for gamma, apart in ((page["gamma"], page["apart"]), (0.2, 0), (0.7, 0.85)):
+        fill(tab, form, gamma=gamma, apart=apart)
+        scaling = {"gamma": gamma, "scale_rewards": "group" if page["scaled"] else "none"}
+        rule = load_profile("laptop").rl.model_copy(update=scaling)
+        walk = {"steps": page["steps"], "rate": page["rate"], "apart": apart}
+        walks = [race(kinds, names[arm["name"]], rule, **walk) for arm in page["arms"]]
+        for step in (0, 1, 40, page["steps"]):
+            fill(tab, form, step=step)
+            assert shown() == [pytest.approx(row) for row in np.array([w.loc[step] for w in walks]).T]
+    press_key(tab, f"{box}.querySelector('[name=again]')", "Enter", 13, "\r")
+    press_key(tab, f"{box}.querySelector('[name=one]')", "Enter", 13, "\r")
+    assert tab.run(f"{form}.elements.step.value") == "1"
+    press_key(tab, f"{form}.elements.step", "ArrowRight", 39)
+    assert shown() == [pytest.approx(row) for row in np.array([w.loc[2] for w in walks]).T]
+    press_key(tab, f"{box}.querySelector('[type=submit]')", "Enter", 13, "\r")
+    wait_for(lambda: tab.run(f"{form}.elements.step.value") == str(page["steps"]), "the race to end")
+    assert errors(tab) == []
+    assert external_requests(tab, f"file://{BOOK}") == []
+
+
+def test_the_film_shows_the_groups_that_the_runs_kept(tab):
+    """Each token of each rollout in each frame: under GRPO by hand, under the others by the page's data."""
+    tab.open((BOOK / "book" / "executed" / "05_rl.html").as_uri(), "light", 1280)
+    box = "document.querySelector('.film')"
+    if not tab.run(f"!!{box}"):
+        pytest.skip("the book's runs are from before groups were kept")
+    form, page = f"{box}.querySelector('form')", json.loads(tab.run(f"{box}.dataset.start"))
+    cells = "(line) => [...line.querySelectorAll('i')].map((cell) => [cell.textContent, Number(cell.title)])"
+    for run, frames in page["runs"].items():
+        assert frames[0]["step"] == 1
+        for number, frame in enumerate(frames):
+            rows = frame["rows"]
+            rewards = [row["reward"] for row in rows]
+            for objective in page["names"]:
+                fill(tab, form, run=run, objective=objective, frame=number)
+                shown = tab.run(f"[...{box}.querySelectorAll('.tokens')].map({cells})")
+                for row, line in zip(rows, shown, strict=True):
+                    control, other = row["adds"][objective]
+                    if objective == "grpo":
+                        assert row["advantage"] == pytest.approx(row["reward"] - np.mean(rewards), abs=1e-5)
+                        control = other = row["advantage"] / row["length"]
+                    assert [text for text, _ in line] == row["tokens"]
+                    adds = [control, *[other] * (len(line) - 1)]
+                    assert [value for _, value in line] == pytest.approx(adds, abs=1e-6)
+    fill(tab, form, frame=1)
+    press_key(tab, f"{form}.elements.frame", "ArrowLeft", 37)
+    assert tab.run(f"{box}.querySelector('[role=status]').textContent").startswith("Step 1,")
     assert errors(tab) == []
     assert external_requests(tab, f"file://{BOOK}") == []

@@ -21,11 +21,14 @@ from trainers import QUESTIONS
 from transformers import TrainingArguments, set_seed
 
 from thinkless.errors import StageError
+from thinkless.objectives import group_advantages
 from thinkless.pipeline import pipeline
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.settings import Launch
 from thinkless.training import (
+    GROUPS,
     METRICS,
+    GroupsFile,
     MetricsFile,
     last_checkpoint,
     read_metrics,
@@ -154,12 +157,26 @@ def test_seeds_differ_in_sampling_too_behind_an_engine_that_seeds(untrained, tmp
     assert drawn(1) == drawn(1) != drawn(2)
 
 
-def test_metrics_past_the_checkpoint_are_dropped_on_resume(tmp_path):
+def test_a_group_is_kept_as_it_was_rewarded(untrained, tmp_path):
+    settings = load_profile("smoke").rl.model_copy(update={"steps": 2})
+    limits = {"launch": Launch(), "max_tokens": 8, "seed": 0}
+    train_rl(untrained / "model", QUESTIONS, "degrpo", settings, tmp_path, **limits)
+    [group] = read_metrics(tmp_path, GROUPS)
+    assert group["step"] == 1
+    assert group["prompt"] in QUESTIONS["prompt"]
+    assert len(group["completions"]) == settings.group_size == len(group["rewards"])
+    advantages = group_advantages(torch.tensor(group["rewards"]), settings.group_size)
+    assert group["advantages"] == pytest.approx(advantages.tolist())
+
+
+@pytest.mark.parametrize("name", [METRICS, GROUPS])
+def test_metrics_past_the_checkpoint_are_dropped_on_resume(tmp_path, name):
     rows = [{"step": step, "loss": 1.0} for step in (1, 2, 3)]
-    (tmp_path / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "lo')
+    (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "lo')
     state = SimpleNamespace(is_world_process_zero=True, global_step=2)
-    MetricsFile(tmp_path).on_train_begin(None, state, None)
-    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
+    callback = MetricsFile(tmp_path) if name == METRICS else GroupsFile(tmp_path, None)
+    callback.on_train_begin(None, state, None)
+    assert [row["step"] for row in read_metrics(tmp_path, name)] == [1, 2]
 
 
 def checkpoint(folder, step, *, complete=True):
@@ -208,8 +225,8 @@ def start(stage, runs, overrides=TINY):
 def weights_and_metrics(runner, stage):
     """The manifest's file digests, and the metrics that do not measure time."""
     manifest = runner.manifest(stage)
-    rows = [{k: v for k, v in row.items() if "time" not in k} for row in read_metrics(runner.folder(stage))]
-    return manifest["files"], rows
+    rows = [row for name in (METRICS, GROUPS) for row in read_metrics(runner.folder(stage), name)]
+    return manifest["files"], [{k: v for k, v in row.items() if "time" not in k} for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,8 @@ from thinkless.trainer import DeGRPOConfig, DeGRPOTrainer, SumsInFloat32
 
 LOG = logging.getLogger(__name__)
 METRICS = "metrics.jsonl"
+GROUPS, EVERY = "groups.jsonl", 10
+"""Where an RL run keeps one group of its first update and of each tenth."""
 KEPT = 2
 """Checkpoints of a training that stay: the newest may be half written when a kill comes."""
 KL_AT_FIRST = 0.01
@@ -38,12 +40,12 @@ PATIENCE = 2 * 3600
 """Seconds that a process waits for the others, for a long answer or a slow disk; otherwise half an hour."""
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
+def read_metrics(folder: Path, name: str = METRICS) -> list[dict[str, Any]]:
     """The rows of a run's `metrics.jsonl`, oldest first; a last line cut off by a kill is left out.
 
     Raises StageError naming file and line if another one is damaged.
     """
-    path = folder / METRICS
+    path = folder / name
     try:
         return [line.value for line in json_lines(path, may_be_cut=True)] if path.exists() else []
     except ValueError as error:
@@ -57,14 +59,16 @@ class MetricsFile(TrainerCallback):
     KL already: nothing after it can be trusted.
     """
 
+    name = METRICS
+
     def __init__(self, folder: Path):
         self.folder = folder
 
     def on_train_begin(self, args, state, control, **_):
         if state.is_world_process_zero:
-            kept = [row for row in read_metrics(self.folder) if row["step"] <= state.global_step]
+            kept = [row for row in read_metrics(self.folder, self.name) if row["step"] <= state.global_step]
             text = "".join(json.dumps(row) + "\n" for row in kept)
-            write_text(self.folder / METRICS, text)
+            write_text(self.folder / self.name, text)
 
     def on_log(self, args, state, control, logs=None, **_):
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
@@ -84,6 +88,33 @@ class MetricsFile(TrainerCallback):
                 f"{self.folder.name}: kl is {logs['kl']:.3g} in the first update, expected 0: the reference "
                 "model is not the model that the training starts from; use launch.sharding=none"
             )
+
+
+class GroupsFile(MetricsFile):
+    """Appends one group of an update's rollouts to `groups.jsonl`: the first whose rewards differ, if any.
+
+    It takes what TRL remembers of them for its own logs.
+    """
+
+    name = GROUPS
+
+    def __init__(self, folder: Path, trainer: DeGRPOTrainer):
+        super().__init__(folder)
+        self.trainer = trainer
+
+    def on_log(self, args, state, control, logs=None, **_):
+        step = state.global_step
+        if not state.is_world_process_zero or (step > 1 and step % EVERY) or "train_runtime" in (logs or {}):
+            return
+        seen, size = self.trainer._logs, self.trainer.num_generations
+        [rewards] = seen["rewards"].values()
+        columns = zip(seen["prompt"], seen["completion"], rewards, seen["advantages"], strict=True)
+        groups = list(zip(*[columns] * size, strict=True))
+        group = next((rows for rows in groups if len({row[2] for row in rows}) > 1), groups[0])
+        prompts, completions, rewards, advantages = zip(*group, strict=True)
+        kept = {"completions": completions, "rewards": rewards, "advantages": advantages}
+        with (self.folder / GROUPS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "prompt": prompts[0], **kept}) + "\n")
 
 
 class KeepsNewest(TrainerCallback):
@@ -282,6 +313,8 @@ def _remove_checkpoints(folder: Path):
 
 def _train(trainer: Trainer, folder: Path):
     trainer.add_callback(MetricsFile(folder))
+    if isinstance(trainer, DeGRPOTrainer):
+        trainer.add_callback(GroupsFile(folder, trainer))
     trainer.add_callback(KeepsNewest)
     trainer.add_callback(Progress(folder.name))
     trainer.remove_callback(PrinterCallback)

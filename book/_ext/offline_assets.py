@@ -1,8 +1,8 @@
 """Sphinx extension: the built book needs no network.
 
 It writes one copy of plotly.js and of MathJax into `_static/`, both taken from installed Python
-packages, loads plotly.js on the pages that have a figure, the live model and the coin where they have
-their places, and drops the scripts of sphinx-thebe, which Jupyter Book adds to every page and which come from
+packages, loads plotly.js on the pages that have a figure and what a reader can touch where it has its
+place, and drops the scripts of sphinx-thebe, which Jupyter Book adds to every page and which come from
 elsewhere. It also gives the entries of the bibliography a role that screen readers still know.
 """
 
@@ -17,6 +17,14 @@ from sphinx.errors import ExtensionError
 
 MATHJAX_PACKAGE, MATHJAX_FILE = "sphinx-mathjax-offline", "tex-svg.js"
 """One file with TeX input and SVG output: it loads no web fonts."""
+PIECES = {
+    "live-model": ("live.css", "live_model.js", "live.js"),
+    "touch coin": ("touch.css", "touch.js", "coin.js"),
+    "touch weight": ("touch.css", "touch.js", "weight.js"),
+    "touch film": ("touch.css", "touch.js", "film.js"),
+    "touch race": ("touch.css", "touch.js", "race.js"),
+}
+"""What a reader can touch, by the class of its place on a page, and its files."""
 
 
 def write_assets(app: Sphinx):
@@ -45,20 +53,16 @@ def find_mathjax() -> Path:
 
 
 def choose_scripts(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any):
-    """Per page: no thebe; plotly.js where there is a figure, the live model and the coin in their places."""
+    """Per page: no thebe; plotly.js where there is a figure, the pieces to touch in their places."""
     scripts = context.get("script_files")
     if scripts is not None:
         scripts[:] = [script for script in scripts if not _is_thebe(script)]
     if "plotly-graph-div" in (context.get("body") or ""):
         app.add_js_file("plotly.min.js")
         app.add_js_file("plotly_theme.js")
-    if 'class="live-model"' in (context.get("body") or ""):
-        app.add_css_file("live.css")
-        app.add_js_file("live_model.js")
-        app.add_js_file("live.js")
-    if 'class="coin"' in (context.get("body") or ""):
-        app.add_css_file("coin.css")
-        app.add_js_file("coin.js")
+    for place, files in PIECES.items():
+        for file in files if f'class="{place}"' in (context.get("body") or "") else ():
+            (app.add_css_file if file.endswith(".css") else app.add_js_file)(file)
 
 
 def mend_roles(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any):

@@ -7,8 +7,7 @@
   const WIDTH = 440, MIDDLE = 220, LOGIT = 48, PUSH = 100, ROW = 16, TOP = 56; // pixels
   const PAUSE = 150; // milliseconds between two steps of ten
 
-  const sigmoid = (z) => 1 / (1 + Math.exp(-z));
-  const signed = (x, digits = 3) => (x > 0 ? "+" : x < 0 ? "−" : "") + Math.abs(x).toFixed(digits);
+  const { sigmoid, signed } = Touch;
   const mean = (numbers) => numbers.reduce((sum, one) => sum + one, 0) / numbers.length;
 
   function toss(z, { size, worked, short, price, baseline }) {
@@ -31,8 +30,8 @@
   }
 
   const CONTROLS = `
-    <form class="coin-form">
-    <p class="coin-buttons"><button type="submit">Toss a group</button> <button type="button" name="step">Take the step</button>
+    <form>
+    <p class="buttons"><button type="submit">Toss a group</button> <button type="button" name="step">Take the step</button>
     <button type="button" name="ten">Ten tosses and steps</button> <button type="button" name="again">Start again</button></p>
     <p><label>Group <select name="size"><option>2<option>4<option selected>8<option>16</select></label>
     <label>Baseline <select name="baseline"><option value="group">mean of the group<option value="none">none</select></label></p>
@@ -60,7 +59,7 @@
 
     function show() {
       const { worked, short, price } = settings(), p = sigmoid(z());
-      for (const slider of form.querySelectorAll("[type=range]")) slider.nextElementSibling.textContent = Number(slider.value).toFixed(2);
+      Touch.label(form, (slider) => Number(slider.value).toFixed(2));
       find(".coin-line output").textContent = `P(think) = ${p.toFixed(3)}, z = ${signed(z(), 2)}`;
       const gain = worked * (2 - price) - 2 * short, slope = p * (1 - p) * gain;
       const truth = `On average thinking earns ${signed(gain, 2)}, a slope of ${signed(slope)}.`;
@@ -136,5 +135,5 @@
     sample();
   }
 
-  document.addEventListener("DOMContentLoaded", () => document.querySelectorAll(".coin").forEach(start));
+  Touch.ready(".coin", start);
 })();

@@ -3,6 +3,9 @@
 Run: python -m pytest tests/evaluation/test_prediction.py
 """
 
+from functools import partial
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +17,7 @@ from thinkless.evaluation.prediction import (
     margin,
     measured,
     pull,
+    race,
     saved_by_choice,
 )
 from thinkless.runs.profiles import load_profile
@@ -44,6 +48,25 @@ def test_pulls_by_hand():
     assert pull(table, "grpo", RL).to_dict() == pytest.approx(
         {"easy": -0.05 * weights["easy"], "long": -0.025 * weights["long"], "hard": 0.1 * weights["hard"]}
     )
+
+
+def test_a_step_of_the_race_by_hand():
+    """Pulls -.05, -.025, .1 at even rates, so .025 for all, and half of its own for each."""
+    table = kinds(easy=0.4, long=0.2, hard=0.4)
+    rates = race(table, "degrpo", RL, steps=1, rate=2.0, apart=0.5)
+    assert rates.loc[0].to_list() == [0.5] * 3
+    logits = np.log(rates.loc[1] / (1 - rates.loc[1]))
+    assert logits.to_list() == pytest.approx([0.0, 0.025, 0.15])
+
+
+def test_who_cannot_tell_kinds_apart_runs_away_and_who_can_sorts():
+    table = kinds(easy=0.4, long=0.2, hard=0.4)
+    run = partial(race, table, settings=RL, rate=5.0)
+    ends = {(o, s): run(o, steps=500, apart=s).iloc[-1] for o in ("grpo", "degrpo") for s in (0.0, 3.0)}
+    assert ends["grpo", 0.0].max() < 0.05
+    assert ends["degrpo", 0.0].min() > 0.95
+    for objective in ("grpo", "degrpo"):
+        assert (ends[objective, 3.0].round() == [0, 0, 1]).all()
 
 
 def test_the_margin_is_the_share_of_the_pulls_that_nothing_balances():

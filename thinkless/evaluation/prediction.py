@@ -60,6 +60,28 @@ def pull(kinds: pd.DataFrame, objective: str, settings: RL) -> pd.Series:
     return pd.Series(found.numpy(), index=kinds.index) * kinds["share"]
 
 
+def race(
+    kinds: pd.DataFrame, objective: str, settings: RL, *, steps: int, rate: float, apart: float
+) -> pd.DataFrame:
+    """The think rate of every kind (columns) at steps 0 to `steps` (rows) of walking along the closed form.
+
+    A step for one kind moves the mode logits of all, since they share their parameters, and its own by
+    `apart` more: 0 for a policy that cannot tell kinds apart. `rate` is the size of a step once pulls are
+    divided by the mean weight of a control token at the start, as an optimiser that scales its steps would.
+    Nothing here is fitted.
+    """
+    lengths = torch.tensor(kinds[["tokens_think", "tokens_short"]].to_numpy(dtype=float))  # (kinds, modes)
+    weights = control_weight(objective, lengths, settings.alpha).mean(dim=1)
+    heard = float((kinds["share"] * weights.numpy()).sum())
+    logits = np.log(kinds["think_rate"] / (1 - kinds["think_rate"]))
+    rates = [kinds["think_rate"]]
+    for _ in range(steps):
+        pulls = pull(kinds.assign(think_rate=rates[-1]), objective, settings) / heard
+        logits = logits + rate * (pulls.sum() + apart * pulls)
+        rates.append(1 / (1 + np.exp(-logits)))
+    return pd.DataFrame(rates, index=pd.RangeIndex(steps + 1, name="step"))
+
+
 def margin(pulls: pd.Series) -> float:
     """How far the pulls agree, in [-1, 1]: their sum over the sum of their sizes.
 

@@ -445,7 +445,7 @@ def test_the_live_model_runs_from_the_disk_and_chooses_the_tokens_of_python(tab)
 
 def test_the_coin_is_tossed_and_moved_by_keyboard_from_the_disk(tab):
     """Shares of 1 and 0 leave no luck: thinking alone earns, so ten steps with a baseline raise P(think)."""
-    tab.open((BOOK / "book" / "executed" / "03b_policy_gradients.html").as_uri(), "light", 1280)
+    tab.open((BOOK / "book" / "executed" / "04_policy_gradients.html").as_uri(), "light", 1280)
     box = "document.querySelector('.coin')"
     text = f"(selector) => {box}.querySelector(selector).textContent"
 
@@ -481,7 +481,7 @@ def test_the_coin_is_tossed_and_moved_by_keyboard_from_the_disk(tab):
 
 def test_the_weight_of_every_token_is_that_of_the_package(tab):
     """Any objective, any lengths, any α and rewards; the table beneath agrees with the cells above it."""
-    tab.open((BOOK / "book" / "executed" / "04_grpo_to_degrpo.html").as_uri(), "light", 1280)
+    tab.open((BOOK / "book" / "executed" / "05_grpo_to_degrpo.html").as_uri(), "light", 1280)
     box = "document.querySelector('.weight')"
     form, page = f"{box}.querySelector('form')", json.loads(tab.run(f"{box}.dataset.start"))
     cells = "(line) => [...line.querySelectorAll('i')].map((cell) => Number(cell.title))"
@@ -513,10 +513,10 @@ def test_the_weight_of_every_token_is_that_of_the_package(tab):
 
 def test_the_race_takes_the_steps_of_the_package(tab):
     """Whatever the price and however well kinds are told apart; played, scrubbed and stepped by keyboard."""
-    tab.open((BOOK / "book" / "executed" / "05_rl.html").as_uri(), "light", 1280)
+    tab.open((BOOK / "book" / "executed" / "06_rl.html").as_uri(), "light", 1280)
     box = "document.querySelector('.race')"
     form, page = f"{box}.querySelector('form')", json.loads(tab.run(f"{box}.dataset.start"))
-    still = re.search(r'class="touch race".*?</table>', source("book/executed/05_rl"), re.DOTALL)[0]
+    still = re.search(r'class="touch race".*?</table>', source("book/executed/06_rl"), re.DOTALL)[0]
     cells = "(row) => [...row.querySelectorAll('td')].map((cell) => Number(cell.dataset.rate))"
 
     def shown() -> list[list[float]]:
@@ -547,7 +547,7 @@ def test_the_race_takes_the_steps_of_the_package(tab):
 
 def test_the_film_shows_the_groups_that_the_runs_kept(tab):
     """Each token of each rollout in each frame: under GRPO by hand, under the others by the page's data."""
-    tab.open((BOOK / "book" / "executed" / "05_rl.html").as_uri(), "light", 1280)
+    tab.open((BOOK / "book" / "executed" / "06_rl.html").as_uri(), "light", 1280)
     box = "document.querySelector('.film')"
     if not tab.run(f"!!{box}"):
         pytest.skip("the book's runs are from before groups were kept")

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CHAPTER = nbformat.read(ROOT / "notebooks" / "03b_policy_gradients.ipynb", as_version=4)
+CHAPTER = nbformat.read(ROOT / "notebooks" / "04_policy_gradients.ipynb", as_version=4)
 
 
 def programs(directive: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from thinkless.runs.profiles import load_profile
 from thinkless.training import read_metrics
 
 ROOT = Path(__file__).parents[1]
-STAGE_CHAPTERS = ("02_distillation", "03_sft", "05_rl", "06_evaluation")
+STAGE_CHAPTERS = ("02_distillation", "03_sft", "06_rl", "08_evaluation")
 
 PLACES = ("model.", "distill.think.", "distill.short.", "problems.folder")
 SIZES = {

@@ -76,7 +76,7 @@ def test_results_are_checked(chapter):
 
 def test_every_chapter_says_which_digits_move(chapter):
     if "Which digits to trust" not in prose(chapter)[:40]:
-        assert "{doc}`11_digits`" in chapter.cells[0].source
+        assert "{doc}`c_digits`" in chapter.cells[0].source
 
 
 def test_every_figure_has_a_text_alternative(chapter):

@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     run = steps.add_parser("run", help="execute the chapters that are not up to date")
     run.set_defaults(run=_book_run)
     _run_options(run)
-    run.add_argument("--only", help="start of a chapter's file name, such as 05")
+    run.add_argument("--only", help="start of a chapter's file name, such as 06")
     run.add_argument("--timeout", type=int, help="seconds that one cell may take")
     build = steps.add_parser("build", help="build the HTML from executed chapters")
     build.set_defaults(run=_book_build)

@@ -242,6 +242,20 @@ def tab(chromium) -> Iterator[Tab]:
     tab.close()
 
 
+@pytest.fixture
+def piece(tab) -> Iterator[Callable[[str, str], str]]:
+    """`piece(chapter, name)` opens a chapter from the disk; what stands there to touch, as an expression of
+    JavaScript. Afterwards nothing has failed, and nothing was fetched."""
+
+    def opened(chapter: str, name: str) -> str:
+        tab.open((BOOK / "book" / "executed" / f"{chapter}.html").as_uri(), "light", 1280)
+        return f"document.querySelector('.{name}')"
+
+    yield opened
+    assert errors(tab) == []
+    assert external_requests(tab, f"file://{BOOK}") == []
+
+
 @pytest.fixture(scope="session")
 def visit(chromium, server) -> Callable[[str, str], Visit]:
     """`visit(page, view)` opens a page, unfolds what is folded and looks around; once for all tests."""
@@ -443,10 +457,9 @@ def test_the_live_model_runs_from_the_disk_and_chooses_the_tokens_of_python(tab)
     assert_equal(answers_in_page(tab, stage, world["questions"]), expected)
 
 
-def test_the_coin_is_tossed_and_moved_by_keyboard_from_the_disk(tab):
+def test_the_coin_is_tossed_and_moved_by_keyboard_from_the_disk(tab, piece):
     """Shares of 1 and 0 leave no luck: thinking alone earns, so ten steps with a baseline raise P(think)."""
-    tab.open((BOOK / "book" / "executed" / "04_policy_gradients.html").as_uri(), "light", 1280)
-    box = "document.querySelector('.coin')"
+    box = piece("04_policy_gradients", "coin")
     text = f"(selector) => {box}.querySelector(selector).textContent"
 
     def press(name: str):
@@ -475,14 +488,11 @@ def test_the_coin_is_tossed_and_moved_by_keyboard_from_the_disk(tab):
     assert think_probability() > 0.9
     press("[name=again]")
     assert think_probability() == 0.5
-    assert errors(tab) == []
-    assert external_requests(tab, f"file://{BOOK}") == []
 
 
-def test_the_weight_of_every_token_is_that_of_the_package(tab):
+def test_the_weight_of_every_token_is_that_of_the_package(tab, piece):
     """Any objective, any lengths, any α and rewards; the table beneath agrees with the cells above it."""
-    tab.open((BOOK / "book" / "executed" / "05_grpo_to_degrpo.html").as_uri(), "light", 1280)
-    box = "document.querySelector('.weight')"
+    box = piece("05_grpo_to_degrpo", "weight")
     form, page = f"{box}.querySelector('form')", json.loads(tab.run(f"{box}.dataset.start"))
     cells = "(line) => [...line.querySelectorAll('i')].map((cell) => Number(cell.title))"
     settings = [(3, 5, -1, False, True), (13, page["longest"], 0.25, True, True), (40, 2, 0, True, False)]
@@ -507,14 +517,11 @@ def test_the_weight_of_every_token_is_that_of_the_package(tab):
             assert [float(x) for x in re.findall(r"[+-]?\d\.\d{3}", row)] == pytest.approx(sums, abs=6e-4)
     press_key(tab, f"{form}.elements.think", "ArrowRight", 39)
     assert tab.run(f"{box}.querySelectorAll('.tokens.think i').length") == 3
-    assert errors(tab) == []
-    assert external_requests(tab, f"file://{BOOK}") == []
 
 
-def test_the_race_takes_the_steps_of_the_package(tab):
+def test_the_race_takes_the_steps_of_the_package(tab, piece):
     """Whatever the price and however well kinds are told apart; played, scrubbed and stepped by keyboard."""
-    tab.open((BOOK / "book" / "executed" / "06_rl.html").as_uri(), "light", 1280)
-    box = "document.querySelector('.race')"
+    box = piece("06_rl", "race")
     form, page = f"{box}.querySelector('form')", json.loads(tab.run(f"{box}.dataset.start"))
     still = re.search(r'class="touch race".*?</table>', source("book/executed/06_rl"), re.DOTALL)[0]
     cells = "(row) => [...row.querySelectorAll('td')].map((cell) => Number(cell.dataset.rate))"
@@ -541,14 +548,11 @@ def test_the_race_takes_the_steps_of_the_package(tab):
     assert shown() == [pytest.approx(row) for row in np.array([w.loc[2] for w in walks]).T]
     press_key(tab, f"{box}.querySelector('[type=submit]')", "Enter", 13, "\r")
     wait_for(lambda: tab.run(f"{form}.elements.step.value") == str(page["steps"]), "the race to end")
-    assert errors(tab) == []
-    assert external_requests(tab, f"file://{BOOK}") == []
 
 
-def test_the_film_shows_the_groups_that_the_runs_kept(tab):
+def test_the_film_shows_the_groups_that_the_runs_kept(tab, piece):
     """Each token of each rollout in each frame: under GRPO by hand, under the others by the page's data."""
-    tab.open((BOOK / "book" / "executed" / "06_rl.html").as_uri(), "light", 1280)
-    box = "document.querySelector('.film')"
+    box = piece("06_rl", "film")
     if not tab.run(f"!!{box}"):
         pytest.skip("the book's runs are from before groups were kept")
     form, page = f"{box}.querySelector('form')", json.loads(tab.run(f"{box}.dataset.start"))
@@ -572,5 +576,3 @@ def test_the_film_shows_the_groups_that_the_runs_kept(tab):
     fill(tab, form, frame=1)
     press_key(tab, f"{form}.elements.frame", "ArrowLeft", 37)
     assert tab.run(f"{box}.querySelector('[role=status]').textContent").startswith("Step 1,")
-    assert errors(tab) == []
-    assert external_requests(tab, f"file://{BOOK}") == []

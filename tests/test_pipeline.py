@@ -11,7 +11,7 @@ import torch
 from conftest import SMALLEST
 from real_layout import make_r1_layout
 
-from thinkless import pipeline as module
+from thinkless import stages as module
 from thinkless.__main__ import main
 from thinkless.errors import StageError
 from thinkless.generation.chat import open_chat

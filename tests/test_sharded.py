@@ -22,14 +22,14 @@ from torch.distributed.fsdp import FSDPModule
 from trainers import QUESTIONS
 from transformers import TrainerCallback
 
-from thinkless import training
 from thinkless.models import load_tokenizer
-from thinkless.rows import load_tokens, save_tokens
 from thinkless.runs.launch import accelerate_launch
+from thinkless.runs.metrics import read_metrics
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.settings import Launch
 from thinkless.trainer import DeGRPOTrainer
-from thinkless.training import read_metrics
+from thinkless.training import train as training
+from thinkless.training.rows import load_tokens, save_tokens
 
 TESTS = Path(__file__).parent
 PROFILE = {

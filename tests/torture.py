@@ -34,9 +34,9 @@ from safetensors.numpy import load_file
 from thinkless.__main__ import end_with_owner, main
 from thinkless.files import digest_file, json_lines, read_json, write_json
 from thinkless.pipeline import pipeline
+from thinkless.runs.metrics import METRICS
 from thinkless.runs.provenance import RESULTS, commit, hardware, versions
 from thinkless.runs.runner import MANIFEST, Runner
-from thinkless.training import METRICS
 
 LIVES = 50
 """Lives that a pipeline would have, if nothing had to be done again."""

@@ -9,7 +9,7 @@ Read the method in this order; each file fits on a few screens:
     trainer.py      DeGRPOTrainer: those weights inside TRL's GRPOTrainer
     generation/     completions from Transformers, vLLM or a server
 
-`training.py` and `pipeline.py` run the whole of it, from a base model to an evaluated hybrid. The names
+`training/` and `pipeline.py` run the whole of it, from a base model to an evaluated hybrid. The names
 below are loaded when they are first used, so that `import thinkless` costs no torch.
 """
 

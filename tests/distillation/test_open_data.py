@@ -11,9 +11,9 @@ from datasets import Dataset
 from thinkless.distillation.gate import keep_pairs
 from thinkless.distillation.open_data import LEFT_OUT, Record, Recorded, read_record
 from thinkless.distillation.pairs import Teacher, distill
+from thinkless.distillation.teachers import ask_teachers
 from thinkless.errors import StageError
 from thinkless.modes import Mode
-from thinkless.pipeline import ask_teachers
 from thinkless.runs.profiles import load_profile
 
 LONG = "<think>\n3+5=8;\n</think>\n\nIt is \\boxed{8}."

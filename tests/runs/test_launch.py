@@ -13,9 +13,9 @@ from servers import free_port
 
 from thinkless.errors import StageError
 from thinkless.runs.launch import accelerate_launch, this_machine
+from thinkless.runs.metrics import read_metrics
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.settings import Launch
-from thinkless.training import read_metrics
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from thinkless.distillation.pairs import load_pairs
 from thinkless.errors import StageError
 from thinkless.files import json_lines
 from thinkless.models import load
-from thinkless.pipeline import ROWS
-from thinkless.rows import load_tokens
+from thinkless.runs.metrics import read_metrics
 from thinkless.runs.runner import Runner
-from thinkless.training import read_metrics
+from thinkless.stages import ROWS
+from thinkless.training.rows import load_tokens
 
 BENCH = "bench.jsonl"
 SORTED = (0.1, 0.9)

@@ -24,14 +24,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from thinkless.book.expectations import EXPECTATIONS, pipeline_record, read_expectations
+from thinkless.book.expectations import EXPECTATIONS, read_expectations
 from thinkless.book.results import QUESTIONS, RECORDS, read_question_table, read_records
+from thinkless.book.statistics import pipeline_record
 from thinkless.errors import StageError
 from thinkless.evaluation import load_report
 from thinkless.files import digest, write_text
 from thinkless.pipeline import pipeline, rl_stage
+from thinkless.runs.metrics import read_metrics
 from thinkless.runs.runner import Runner, ended_at_exit
-from thinkless.training import read_metrics
 
 CURVES = ("think_rate", "reward", "correct", "length", "control_share")
 """Metrics of RL that a record keeps step by step, with those by level of the first."""

@@ -14,15 +14,24 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from thinkless.distillation.open_data import Recorded, as_completion
-from thinkless.distillation.pairs import Teacher
+from thinkless.distillation.pairs import Teacher, distill
 from thinkless.errors import StageError
-from thinkless.generation import Completion, ServerGenerator, TransformersGenerator
+from thinkless.generation import Completion
 from thinkless.generation.load import open_generator
+from thinkless.generation.server import ServerGenerator
+from thinkless.generation.transformers import TransformersGenerator
 from thinkless.grading import is_correct
 from thinkless.models import load, load_tokenizer
 from thinkless.modes import Mode
 from thinkless.problems import chain, in_words, stories
-from thinkless.runs.settings import CueTeacher, DataTeacher, ModelTeacher, ServerTeacher, SolverTeacher
+from thinkless.runs.settings import (
+    CueTeacher,
+    DataTeacher,
+    ModelTeacher,
+    Profile,
+    ServerTeacher,
+    SolverTeacher,
+)
 
 AnyTeacher = CueTeacher | SolverTeacher | ModelTeacher | ServerTeacher | DataTeacher
 
@@ -104,3 +113,49 @@ def _chat(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
     return lambda words: tokenizer.apply_chat_template(
         [{"role": "user", "content": words}], tokenize=False, add_generation_prompt=True
     )
+
+
+def ask_teachers(
+    profile: Profile, base: Path, *, questions: int, seed: int, folder: Path | None = None
+) -> tuple[Dataset, list[Teacher]]:
+    """Both teachers' answers to `questions` questions, and the teachers, whose engines have ended.
+
+    One after the other, since they may need the same GPU. `base` is the student's model folder. Answers
+    are stored in `folder` as they arrive.
+    """
+    settings, pairs, teachers = profile.distill, None, []
+    for mode in Mode:
+        with open_teacher(getattr(settings, mode.label), mode, base) as teacher:
+            recorded = teacher.generator if isinstance(teacher.generator, Recorded) else None
+            if recorded and pairs is None:  # recorded answers bring their own questions
+                pairs = recorded.problems().shuffle(seed=seed)
+                pairs = pairs.select(range(min(questions, len(pairs))))
+            elif recorded:
+                pairs = _answered(pairs, recorded)
+            pairs = distill(
+                profile.problems.teaching(questions, seed) if pairs is None else pairs,
+                [teacher],
+                max_tokens=profile.longest("distill"),
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                seed=seed,
+                folder=folder,
+            )
+            teachers.append(teacher)
+    assert pairs is not None
+    return pairs, teachers
+
+
+def _answered(pairs: Dataset, recorded: Recorded) -> Dataset:
+    """The pairs whose question has a recorded answer; `recorded` counts those that have none.
+
+    Raises StageError if none has one.
+    """
+    places = [place for place, question in enumerate(pairs["question"]) if question in recorded]
+    recorded.counts["not_recorded"] = len(pairs) - len(places)
+    if not places:
+        raise StageError(
+            f"distill.short: none of {len(pairs)} questions has a recorded answer, expected both "
+            "answers to the same question, word by word"
+        )
+    return pairs.select(places)

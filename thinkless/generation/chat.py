@@ -16,10 +16,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from thinkless.errors import UserError
 from thinkless.files import read_json
-from thinkless.generation import Completion, Sampling, TransformersGenerator
 from thinkless.generation.chat_template import chat_prompt
-from thinkless.generation.interface import has_modes
+from thinkless.generation.interface import Completion, Sampling, has_modes
 from thinkless.generation.load import open_generator
+from thinkless.generation.transformers import TransformersGenerator
 from thinkless.modes import Mode
 
 HELP = """\

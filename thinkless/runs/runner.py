@@ -9,7 +9,7 @@ last, so that its existence means the rest is complete. `Runner.run` then
 - puts a folder with another key aside under ``.archive/`` and brings back one that matches, so that
   going to and fro between two settings costs nothing twice.
 
-What a stage computes is none of this file's business: see `pipeline.py`.
+What a stage computes is none of this file's business: see `stages.py`.
 """
 
 import json

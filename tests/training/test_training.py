@@ -1,6 +1,6 @@
 """Trainings: metrics and logs that survive a kill, and resuming to the same numbers.
 
-Run: ``python -m pytest tests/test_training.py``
+Run: ``python -m pytest tests/training/test_training.py``
 """
 
 import json
@@ -23,20 +23,12 @@ from transformers import TrainingArguments, set_seed
 from thinkless.errors import StageError
 from thinkless.objectives import group_advantages
 from thinkless.pipeline import pipeline
+from thinkless.runs.metrics import GROUPS, METRICS, read_metrics
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.settings import Launch
-from thinkless.training import (
-    GROUPS,
-    METRICS,
-    GroupsFile,
-    MetricsFile,
-    last_checkpoint,
-    read_metrics,
-    rl_config,
-    sft_config,
-    train_rl,
-    train_supervised,
-)
+from thinkless.training import rl_config, sft_config, train_rl, train_supervised
+from thinkless.training.callbacks import GroupsFile, MetricsFile
+from thinkless.training.checkpoints import last_checkpoint
 
 TINY = {
     "problems": {"held_out_per_level": 4},
@@ -146,8 +138,10 @@ def test_an_apple_gpu_is_not_asked_for_bfloat16(tmp_path, monkeypatch):
 
 def test_seeds_differ_in_sampling_too_behind_an_engine_that_seeds(untrained, tmp_path, monkeypatch):
     """vLLM in the trainer's process seeds torch and numpy with its rank, which is 0 for every run."""
-    monkeypatch.setattr("thinkless.training.DeGRPOTrainer", lambda **_: Accelerator(cpu=True) and set_seed(0))
-    monkeypatch.setattr("thinkless.training._finish", lambda *_: [{"drawn": torch.rand(1).item()}])
+    monkeypatch.setattr(
+        "thinkless.training.train.DeGRPOTrainer", lambda **_: Accelerator(cpu=True) and set_seed(0)
+    )
+    monkeypatch.setattr("thinkless.training.train._finish", lambda *_: [{"drawn": torch.rand(1).item()}])
     settings = load_profile("smoke", {"rl.engine": "vllm"}).rl
 
     def drawn(seed):

@@ -1,6 +1,6 @@
 """Proves that rows come in the order that batches and processes want, and as TRL's tokens.
 
-Run: python -m pytest tests/test_rows.py
+Run: python -m pytest tests/training/test_rows.py
 """
 
 import pytest
@@ -14,7 +14,7 @@ from thinkless.distillation.pairs import sft_rows
 from thinkless.generation.chat_template import chat_prompt, install_chat_template
 from thinkless.models import load
 from thinkless.modes import add_control_tokens
-from thinkless.rows import (
+from thinkless.training.rows import (
     in_batches_of_similar_length,
     load_tokens,
     modes_on_every_process,
@@ -128,7 +128,7 @@ def test_rows_are_mapped_from_disk_and_in_order_whoever_tokenized_them(student, 
     rows = sft_rows(Dataset.load_from_disk(tmp_path / "pairs"), file=tmp_path / "texts.arrow")
     assert rows.cache_files
     save_tokens(rows, tokenizer, tmp_path / "alone")
-    monkeypatch.setattr("thinkless.rows.MANY", 1)
+    monkeypatch.setattr("thinkless.training.rows.MANY", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     save_tokens(rows, tokenizer, tmp_path / "together")
     alone, together = load_tokens(tmp_path / "alone"), load_tokens(tmp_path / "together")

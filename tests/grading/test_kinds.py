@@ -203,6 +203,17 @@ KINDS = {
         wrong | October 31                    | \text{October 30}
         wrong | 0                             | \emptyset
         """,
+    "other countries": r"""
+        right | US\$5                         | \$5
+        right | US$ 12.50                     | 12.50
+        right | USD 5                         | \$5
+        wrong | USD 5                         | 6
+        right | 2'500                         | 2500
+        right | 1'234'567                     | 1234567
+        wrong | 2'500                         | 2.5
+        right | \lg 1000                      | 3
+        wrong | \lg 1000                      | \ln 1000
+        """,
     "ordinals": r"""
         right | 21st                          | 21
         right | 3^{\text{rd}}                 | 3
@@ -232,6 +243,11 @@ KINDS = {
         wrong | (-2,2)                        | x^2<4.0000001
         wrong | (1,2)                         | [1,2]
         wrong | a \ge 1                       | a > 1
+        right | x>1, x<2                      | (1,2)
+        right | x<2,\ x \ge 1                 | [1,2)
+        right | x>2, x<1                      | (-\infty,1)\cup(2,\infty)
+        wrong | x>1 \text{ or } x<2           | (1,2)
+        wrong | x>1, x<2                      | (1,2]
         wrong | (\frac{3}{2}, -13]            | (\frac{3}{2}, -13)
         wrong | [5,2)                         | (5,2)
         wrong | (2,2]                         | (2,2)

@@ -22,6 +22,7 @@ from thinkless.grading.values import (
     Text,
     Tree,
     Value,
+    exact,
     names,
     operations,
     rewritten,
@@ -58,7 +59,7 @@ class Answers(Quantities):
                 joints.add(self.take())
             else:
                 found += self.item()
-        return _joined(found, "and" in joints)
+        return _joined(found, joints)
 
     def item(self) -> list[Value]:
         """An element of a list, two for a plus-minus. At the outside, what is no mathematics is a text."""
@@ -240,21 +241,37 @@ def _renamed(way: dict[str, str], part: Tree) -> Tree:
     return (way.get(part[0], part[0]), *part[1:]) if isinstance(part, tuple) else part
 
 
-def _joined(found: list[Value], intersect: bool) -> Value:
+def _joined(found: list[Value], joints: set[str]) -> Value:
     """A list; with one name for all of it where it has one: n = 2, 3 or x = 2, x = 3 or x < 1, x > 2."""
     if len(found) == 1:
         return found[0]
+    intersect = "and" in joints
     named = [value for value in found if isinstance(value, Named)]
     one_name = named and named[0] is found[0] and len({value.name for value in named}) == 1
     if not one_name or len(named) not in (1, len(found)):
         return Group("list", tuple(found))
     values = tuple(value.value if isinstance(value, Named) else value for value in found)
+    intersect = intersect or ("or" not in joints and _cover_all(values))
     if any(isinstance(value, Relation) and value.sign == "!=" for value in values):
         return Named(named[0].name, Group("cap", values))  # x > 0, x \\ne 1
     sets = len(named) > 1 and all(
         isinstance(value, Group) and value.kind not in ("list", "ratio") for value in values
     )
     return Named(named[0].name, Group(("cap" if intersect else "cup") if sets else "list", values))
+
+
+def _cover_all(values: tuple[Value, ...]) -> bool:
+    """Whether two rays make up the whole line, as x > 1, x < 2 do: then both conditions are meant at once."""
+    rays = [value.members for value in values if isinstance(value, Group) and len(value.kind) == 2]
+    if len(rays) != 2 or len(values) != 2:
+        return False
+    (low, high), (other_low, other_high) = rays
+    if high != Quantity("oo"):
+        low, high, other_low, other_high = other_low, other_high, low, high
+    if (high, other_low) != (Quantity("oo"), Quantity(("neg", "oo"))):
+        return False
+    start, end = (exact(side.tree) if isinstance(side, Quantity) else None for side in (low, other_high))
+    return start is not None and end is not None and start < end
 
 
 def _is_formula(side: Value) -> bool:

@@ -113,6 +113,9 @@ _NO_POWER = r"(?<![\d.,^_])(?<!\\sqrt)(?<!\\sqrt )"
 _LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (f"[{_UP}{_DOWN}]", ""),
     (r"\\!\s*+", ""),
+    (r"\bUS(?:D\s++(?=[\d.])|D?\s*+\\?\$)", r"\\$"),
+    (r"(?<=\d)'(?=\d{3}(?!\d))", ""),  # 2'500 is Swiss
+    (r"\\lg(?![A-Za-z])", r"\\log_{10} "),
     (r"\{,\}", ","),
     (r"\\(?:text)?color\s*+\{[^{}]*+\}", ""),
     (r"\\mathbb\s*+\{?([A-Z])\}?", r"\\mathbb\1 "),

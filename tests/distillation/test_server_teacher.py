@@ -23,8 +23,7 @@ from thinkless.distillation.card import save_pairs
 from thinkless.distillation.gate import summary
 from thinkless.distillation.pairs import Teacher, distill
 from thinkless.errors import StageError
-from thinkless.generation import ServerGenerator, TransformersGenerator
-from thinkless.models import build_model
+from thinkless.generation import ServerGenerator
 from thinkless.modes import Mode
 
 CUES = {Mode.THINK: "?", Mode.SHORT: "!"}
@@ -137,6 +136,9 @@ def survives_both_deaths(start_server, url, model, tmp_path, settings) -> Datase
 def test_a_distillation_outlives_its_server_and_itself(tokenizer, tmp_path):
     """Greedy, so what is pieced together must be what the model says in this process, in one go."""
     pytest.importorskip("fastapi", reason="`transformers serve` needs fastapi")
+    from thinkless.generation import TransformersGenerator  # the processes of `main` start without it
+    from thinkless.models import build_model
+
     model = build_model(tokenizer, **TINY)
     # Servers leave special tokens out of their text, and a model of random weights writes any: with rows of
     # zeros (of the output, too) these two are never the likeliest.

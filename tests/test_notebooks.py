@@ -6,6 +6,8 @@ Run: ``python -m pytest tests/test_notebooks.py``
 import ast
 import re
 import statistics
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -46,6 +48,20 @@ def test_the_first_code_cell_declares_the_four_parameters(chapter):
 
 def test_the_second_code_cell_checks_them(chapter):
     assert "\ncheck_parameters(profile, seed, overrides, runs_dir)\n" in code(chapter)[1].source
+
+
+def test_what_a_chapter_takes_from_the_package_is_there(chapter):
+    """Quick to know, minutes before the cell would fail."""
+
+    def offers(module, name):
+        found = import_module(module)
+        return hasattr(found, name) or (hasattr(found, "__path__") and find_spec(f"{module}.{name}"))
+
+    nodes = [node for cell in code(chapter) for node in ast.walk(ast.parse(cell.source))]
+    ours = [n for n in nodes if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("thinkless")]
+    taken = [(node.module, alias.name) for node in ours for alias in node.names]
+    assert taken
+    assert [".".join(pair) for pair in taken if not offers(*pair)] == []
 
 
 def test_cells_are_short(chapter):

@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from safetensors.numpy import load_file
 
+import thinkless.stages  # noqa: F401  every life begins with it
 from thinkless.__main__ import end_with_owner, main
 from thinkless.files import digest_file, json_lines, read_json, write_json
 from thinkless.pipeline import pipeline

@@ -4,12 +4,16 @@ Everything is built in process; no test needs the network. Run all with ``python
 """
 
 import os
+import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any import of transformers: a look-up is a mistake
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only lose by threads
 
 import pytest
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what ends in &: children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("reproducible")

@@ -248,6 +248,8 @@ KINDS = {
         right | x>2, x<1                      | (-\infty,1)\cup(2,\infty)
         wrong | x>1 \text{ or } x<2           | (1,2)
         wrong | x>1, x<2                      | (1,2]
+        right | x=(1,2,3), x=(4,5,6)          | x=(4,5,6), x=(1,2,3)
+        wrong | x=(1,2,3), x=(4,5,6)          | (1,2)
         wrong | (\frac{3}{2}, -13]            | (\frac{3}{2}, -13)
         wrong | [5,2)                         | (5,2)
         wrong | (2,2]                         | (2,2)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache, partial
+from itertools import permutations
 
 from thinkless.grading.expressions import Refused
 from thinkless.grading.quantities import EQUAL, JOINS, MIRRORED, RELATIONS, SEPARATORS, Quantities, plain
@@ -245,13 +246,12 @@ def _joined(found: list[Value], joints: set[str]) -> Value:
     """A list; with one name for all of it where it has one: n = 2, 3 or x = 2, x = 3 or x < 1, x > 2."""
     if len(found) == 1:
         return found[0]
-    intersect = "and" in joints
     named = [value for value in found if isinstance(value, Named)]
     one_name = named and named[0] is found[0] and len({value.name for value in named}) == 1
     if not one_name or len(named) not in (1, len(found)):
         return Group("list", tuple(found))
     values = tuple(value.value if isinstance(value, Named) else value for value in found)
-    intersect = intersect or ("or" not in joints and _cover_all(values))
+    intersect = "and" in joints or ("or" not in joints and _cover_all(values))
     if any(isinstance(value, Relation) and value.sign == "!=" for value in values):
         return Named(named[0].name, Group("cap", values))  # x > 0, x \\ne 1
     sets = len(named) > 1 and all(
@@ -262,16 +262,12 @@ def _joined(found: list[Value], joints: set[str]) -> Value:
 
 def _cover_all(values: tuple[Value, ...]) -> bool:
     """Whether two rays make up the whole line, as x > 1, x < 2 do: then both conditions are meant at once."""
-    rays = [value.members for value in values if isinstance(value, Group) and len(value.kind) == 2]
-    if len(rays) != 2 or len(values) != 2:
-        return False
-    (low, high), (other_low, other_high) = rays
-    if high != Quantity("oo"):
-        low, high, other_low, other_high = other_low, other_high, low, high
-    if (high, other_low) != (Quantity("oo"), Quantity(("neg", "oo"))):
-        return False
-    start, end = (exact(side.tree) if isinstance(side, Quantity) else None for side in (low, other_high))
-    return start is not None and end is not None and start < end
+    pairs = [value.members for value in values if isinstance(value, Group) and len(value.members) == 2]
+    for (start, top), (bottom, end) in permutations(pairs, 2) if len(pairs) == len(values) == 2 else []:
+        if (bottom, top) == _REALS.members and isinstance(start, Quantity) and isinstance(end, Quantity):
+            low, high = exact(start.tree), exact(end.tree)
+            return low is not None and high is not None and low < high
+    return False
 
 
 def _is_formula(side: Value) -> bool:

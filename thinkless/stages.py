@@ -36,6 +36,7 @@ from thinkless.runs.runner import Run
 from thinkless.runs.settings import PretrainedModel
 from thinkless.training import train_rl, train_supervised
 from thinkless.training.rows import (
+    ROWS,
     in_batches_of_similar_length,
     load_tokens,
     modes_on_every_process,
@@ -43,9 +44,6 @@ from thinkless.training.rows import (
 )
 
 LOG = logging.getLogger(__name__)
-
-ROWS = "rows"
-"""Folder of a supervised training's tokens, in the stage's."""
 
 
 def prompts(problems: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:

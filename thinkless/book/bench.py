@@ -19,8 +19,7 @@ from thinkless.files import json_lines
 from thinkless.models import load
 from thinkless.runs.metrics import read_metrics
 from thinkless.runs.runner import Runner
-from thinkless.stages import ROWS
-from thinkless.training.rows import load_tokens
+from thinkless.training.rows import ROWS, load_tokens
 
 BENCH = "bench.jsonl"
 SORTED = (0.1, 0.9)

@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 UNLEARNED = -100
 """The label of a token that is read and not learned."""
+ROWS = "rows"
+"""Folder of a supervised training's tokens, in the stage's."""
 MANY = 200_000
 """Rows from which on all cores tokenize; the textbook of a laptop takes one of them a few seconds."""
 

@@ -23,6 +23,7 @@ from thinkless.book.expectations import (
     compare,
     known_bounds,
     left_out,
+    means_of_draws,
     miss_chance,
     read_expectations,
     spread,
@@ -36,7 +37,7 @@ from thinkless.book.statistics import (
 )
 from thinkless.errors import StageError
 from thinkless.evaluation import Report
-from thinkless.runs.profiles import available_profiles
+from thinkless.runs.profiles import available_profiles, load_profile
 
 COUNTS = {"level": 100, "all": 500, "pairs": 1000}
 
@@ -76,6 +77,23 @@ def test_a_bound_by_hand():
     margin = low * 0.01 * math.sqrt(1.2)
     assert bound("mode_spread", values, COUNTS) == math.ceil((0.1 + margin) * 1000) / 1000
     assert bound("degrpo_lead", values, COUNTS) == math.floor((0.1 - margin) * 1000) / 1000
+
+
+def test_a_bound_covers_single_runs_that_went_another_way():
+    """Four pipelines of three runs, one run of the twelve at .9 and the rest at 0. Draws of three with all
+    at .9 come once in 1,728, which is more often than one in 3,400, so the bound has to hold them; among 24
+    runs once in 13,824, and .6 is enough."""
+    values, calm = np.array([0.0, 0.0, 0.0, 0.3]), [[0.0] * 3] * 3
+    assert bound("mode_spread", values / 100, COUNTS, [*calm, [0.9, 0.0, 0.0]]) == 0.9
+    assert bound("mode_spread", values / 100, COUNTS, [*calm, *calm, [0.0] * 3, [0.9, 0.0, 0.0]]) == 0.6
+    assert bound("degrpo_lead", -values / 100, COUNTS, [*calm, [-0.9, 0.0, 0.0]]) == -0.9
+    assert bound("mode_spread", values, COUNTS, calm) == bound("mode_spread", values, COUNTS)
+
+
+def test_means_of_draws_are_all_there_are():
+    assert sorted(means_of_draws(np.array([0.0, 1.0]), 2)) == [0, 0.5, 0.5, 1]
+    assert means_of_draws(np.array([1.0, 2.0, 6.0]), 1).tolist() == [1, 2, 6]
+    assert len(means_of_draws(np.arange(5.0), 3)) == 125
 
 
 def test_new_values_miss_as_often_as_said(monkeypatch):
@@ -162,6 +180,16 @@ def test_the_records_hold_every_statistic_and_bounds_that_can_be_missed():
     assert set(bounds) <= set(STATISTICS)
     assert all(STATISTICS[name].can_miss(bound) for name, (bound, _) in bounds.items())
     assert miss_chance(rows)[0] <= 1 / 200
+
+
+def test_single_runs_are_recorded_and_mean_what_their_pipeline_has():
+    """The mean of three runs is the pipeline's figure, but where it takes the least of several means."""
+    for row in read_expectations():
+        assert len(row["runs"]) == load_profile(row["profile"]).rl.repetitions
+        assert all(set(run) == set(row["runs"][0]) < set(STATISTICS) for run in row["runs"])
+        for name in {"degrpo_lead", "regret", "accuracy_gap", "think_rate_level_1", "rl_think_rate_level_1"}:
+            mean = np.mean([run[name] for run in row["runs"]])
+            assert mean == pytest.approx(row["values"][name], abs=2e-5), (row["variant"], name)
 
 
 def test_a_chance_by_hand():

@@ -88,7 +88,8 @@ def choice_statistics(warm_up: Report, trained: Sequence[Report]) -> dict[str, f
 
 
 def pipeline_record(runner: Runner) -> dict[str, Any]:
-    """Every statistic of a finished pipeline of the laptop world, and how many answers each is a share of."""
+    """Every statistic of a finished pipeline of the laptop world, those of RL also of each run alone, and how
+    many answers each is a share of."""
     from thinkless.distillation.teachers import accuracy_by_cue
     from thinkless.generation import TransformersGenerator
     from thinkless.models import load
@@ -102,15 +103,28 @@ def pipeline_record(runner: Runner) -> dict[str, Any]:
         load_report(runner.folder(f"eval-{stage}") / "answers.jsonl", rl.gamma)
         for stage in ("sft", *runs["degrpo"])
     )
+    histories = {arm: [read_metrics(runner.folder(stage)) for stage in runs[arm]] for arm in runs}
     values = {
         **base_statistics(accuracy_by_cue(base, questions, profile.longest("distill"))),
         **pair_statistics(counts),
         **warm_up_statistics(warm_up),
-        **training_statistics({arm: [read_metrics(runner.folder(k)) for k in runs[arm]] for arm in runs}),
+        **training_statistics(histories),
         **choice_statistics(warm_up, trained),
     }
+    single = [
+        {
+            **training_statistics({arm: [of_runs[k]] for arm, of_runs in histories.items()}),
+            **choice_statistics(warm_up, [report]),
+        }
+        for k, report in enumerate(trained)
+    ]
     level = min(Counter(questions["level"]).values())
     return {
         "counts": {"level": level, "all": len(questions), "pairs": counts["questions"]},
-        "values": {name: float(value) for name, value in values.items()},
+        "values": _floats(values),
+        "runs": list(map(_floats, single)),
     }
+
+
+def _floats(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}

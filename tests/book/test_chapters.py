@@ -278,8 +278,8 @@ def test_a_chapter_made_to_miss_is_built_and_says_so(root, capfd):
     (root / "_toc.yml").write_text(
         (root / "_toc.yml").read_text().replace("      - file: book/executed/00_one\n", "")
     )
-    short = {"base.rows": 640, "problems.held_out_per_level": 4}
-    options = ["--profile", "lengths", "--overrides", json.dumps(short), "--runs-dir", str(root / "runs")]
+    short = {"base.rows": 640, "problems.held_out_questions": 40}
+    options = ["--overrides", json.dumps(short), "--runs-dir", str(root / "runs")]
     assert main(["book", "run", "--root", str(root), *options]) == 0
     missed = "01_two: worked answers right, weakest level 0.000, expected at least 0."
     assert missed in capfd.readouterr().out

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from thinkless.book.results import read_questions, read_records, runs
+from thinkless.book.results import _by_kind, read_questions, read_records, runs
 from thinkless.errors import StageError
 from thinkless.evaluation import calibration, routers
 from thinkless.evaluation.prediction import gamma_without_pull, measured, predicted_pull
@@ -86,6 +86,14 @@ def test_share_of_no_worse_choices(raw):
     assert calibration.no_worse(table, table["chosen"].to_numpy()) == pytest.approx(right / len(raw))
 
 
+def level_shares(profile):
+    """The share of each level among held-out questions, (levels,)."""
+    shares = defaultdict(float)
+    for kind, share in profile.problems.shares().items():
+        shares[kind.level] += share
+    return [shares[level] for level in sorted(shares)]
+
+
 def test_final_regret_of_every_run_from_its_own_figures():
     """Regret of the records between the bounds that think rates and accuracies by level leave.
 
@@ -96,7 +104,8 @@ def test_final_regret_of_every_run_from_its_own_figures():
     for record in read_records():
         if record["stage"] == "sft" or record["variant"].endswith("-x8"):
             continue
-        metrics, gamma = record["metrics"], record["overrides"].get("rl.gamma", 0.5)
+        metrics, profile = record["metrics"], load_profile(record["profile"], record["overrides"])
+        gamma, shares = profile.rl.gamma, level_shares(profile)
         least, most = [], []
         for level, rate in metrics["think_rate_by_level"].items():
             think, short = (metrics[f"accuracy_{mode}_by_level"][level] for mode in ("think", "short"))
@@ -106,7 +115,8 @@ def test_final_regret_of_every_run_from_its_own_figures():
             for (right_think, right_short), bounds in ((luck, least), (bad_luck, most)):
                 bounds.append(best - right_think * (2 - gamma) - right_short * 2 + 1)
         error = 4 / np.sqrt(metrics["questions"])
-        assert np.mean(least) - error < metrics["regret"] < np.mean(most) + error, record["variant"]
+        low, high = (np.dot(shares, bounds) for bounds in (least, most))
+        assert low - error < metrics["regret"] < high + error, record["variant"]
         oracle = metrics["reward"] + metrics["regret"]  # what the best mode by level earns
         forced = [
             max(think * (2 - gamma) - 1, short * 2 - 1)
@@ -116,7 +126,7 @@ def test_final_regret_of_every_run_from_its_own_figures():
                 strict=True,
             )
         ]
-        assert oracle == pytest.approx(np.mean(forced), abs=1e-4), record["variant"]
+        assert oracle == pytest.approx(np.dot(shares, forced), abs=1e-4), record["variant"]
 
 
 def test_the_table_of_questions_and_the_records_are_of_the_same_runs():
@@ -136,16 +146,17 @@ def test_the_table_of_questions_and_the_records_are_of_the_same_runs():
 @pytest.mark.parametrize("objective", ["grpo", "dr_grpo", "token_mean", "degrpo", "degrpo_token_mean"])
 def test_the_pull_is_that_of_the_token_advantages(objective, scale):
     """The weights that the trainer really puts on control tokens, on one answer of every kind."""
-    changed = {"rl.alpha": 0.3, "rl.scale_rewards": scale, "problems.mix": [0.6, 0.4, 0, 0, 0]}
-    profile = load_profile("lengths", changed)
+    changed = {"rl.alpha": 0.3, "rl.scale_rewards": scale, "problems.distractors": False}
+    profile = load_profile("laptop", {**changed, "problems.mix": [0.6, 0.4, 0, 0]})
+    kinds = {f"{n} of {n}": n for n in range(1, 5)}
     warm = {
-        "think_rate_by_level": {str(n): 0.4 for n in range(1, 6)},
-        "accuracy_think_by_level": {str(n): 1.0 for n in range(1, 6)},
-        "accuracy_short_by_level": {"1": 1.0, **{str(n): 0.0 for n in range(2, 6)}},
-        "tokens_think_by_level": {str(n): 20.0 * n for n in range(1, 6)},
-        "tokens_short_by_level": {str(n): 5.0 * n for n in range(1, 6)},
+        "think_rate_by_kind": dict.fromkeys(kinds, 0.4),
+        "accuracy_think_by_kind": dict.fromkeys(kinds, 1.0),
+        "accuracy_short_by_kind": {kind: float(n == 1) for kind, n in kinds.items()},
+        "tokens_think_by_kind": {kind: 20.0 * n for kind, n in kinds.items()},
+        "tokens_short_by_kind": {kind: 5.0 * n for kind, n in kinds.items()},
     }
-    # rewards: level 1 think .5, short 1; level 2 think .5, short -1; each centred on the policy's mean
+    # rewards: one operator think .5, short 1; two think .5, short -1; each centred on the policy's mean
     lengths, modes, values = [20, 5, 40, 10], [1, 0, 1, 0], [0.5, 1.0, 0.5, -1.0]
     chances, shares = [0.4, 0.6] * 2, [0.6, 0.6, 0.4, 0.4]
     means = [0.4 * 0.5 + 0.6 * 1.0] * 2 + [0.4 * 0.5 + 0.6 * -1.0] * 2
@@ -163,18 +174,18 @@ def test_the_pull_is_that_of_the_token_advantages(objective, scale):
     ]
     pull = predicted_pull(warm, profile, objective)
     shared = {"dr_grpo": 40, "token_mean": 20}.get(objective, 1)  # a factor that all answers share
-    assert pull[1] == pytest.approx(shared * sum(terms[:2]), rel=1e-4)
-    assert pull[2] == pytest.approx(shared * sum(terms[2:]), rel=1e-4)
+    assert pull["1 of 1"] == pytest.approx(shared * sum(terms[:2]), rel=1e-4)
+    assert pull["2 of 2"] == pytest.approx(shared * sum(terms[2:]), rel=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["grpo", "degrpo"])
 def test_without_pull_there_is_none(objective):
-    (record,) = (r for r in read_records() if (r["variant"], r["stage"]) == ("restated", "sft"))
-    profile = load_profile("lengths", record["overrides"])
+    (record,) = (r for r in read_records() if (r["variant"], r["stage"]) == ("as-it-is", "sft"))
+    profile = load_profile("laptop", record["overrides"])
     gamma = gamma_without_pull(measured(record["metrics"], profile), objective, profile.rl)
     pulls = [
         predicted_pull(
-            record["metrics"], load_profile("lengths", {**record["overrides"], "rl.gamma": g}), objective
+            record["metrics"], load_profile("laptop", {**record["overrides"], "rl.gamma": g}), objective
         )
         for g in (gamma - 0.1, gamma, gamma + 0.1)
     ]
@@ -195,11 +206,11 @@ def test_runs_by_hand(tmp_path):
     climbing = {"rl.warmup_steps": 12}  # so steps 1 to 3 are not yet looked at
     shared = {"variant": "v", "profile": "laptop", "overrides": climbing, "pipeline_seed": 0}
     rows = [
-        {**shared, "stage": "sft", "metrics": warm},
+        {**shared, "stage": "sft", "metrics": {**warm, "tokens_always_think": 8.0}},
         {
             **shared,
             "stage": "rl-token_mean-2",
-            "metrics": {**warm, "regret": 0.3},
+            "metrics": {**warm, "regret": 0.3, "tokens": 6.0},
             "curves": {"think_rate": rates},
         },
     ]
@@ -210,6 +221,29 @@ def test_runs_by_hand(tmp_path):
     assert run["early"] == pytest.approx(0.16)
     assert run["held"] is False
     assert (run["level 3"], run["2 of 4"]) == (0.5, 0.5)
+    assert run["saved"] == 0.25
+    # both modes are always right, so every kind is safe at once
+    assert (run["most safe"], run["sorted"], run["collapsed"]) == (0.5, False, False)
+    assert np.isnan(run["least hard"])
+
+
+@pytest.mark.parametrize(
+    ("safe", "hard", "found"),
+    [
+        (0.05, 0.9, "sorted"),
+        (0.06, 1.0, None),
+        (0.0, 0.89, None),
+        (0.05, 0.05, "collapsed"),
+        (1.0, 0.0, None),
+    ],
+)
+def test_sorted_and_collapsed_are_about_the_worst_kind(safe, hard, found):
+    """At γ = 0.5 the rule answers at once what is right at once in three cases of four: `1 of 3` just so."""
+    short = {"1 of 1": 1.0, "1 of 3": 0.75, "2 of 2": 0.7, "3 of 3": 0.0}
+    warm = {"accuracy_short_by_kind": short, "accuracy_think_by_kind": dict.fromkeys(short, 1.0)}
+    rates = {"1 of 1": 0.0, "1 of 3": safe, "2 of 2": hard, "3 of 3": min(1.0, hard + 0.01)}
+    row = _by_kind(warm, {"think_rate_by_kind": rates if hard != 0.05 else rates | {"3 of 3": 0.0}}, 0.5)
+    assert [name for name in ("sorted", "collapsed") if row[name]] == ([found] if found else [])
 
 
 def test_damaged_records_are_named(tmp_path):

@@ -20,8 +20,9 @@ import yaml
 
 from thinkless.__main__ import main
 from thinkless.book.expectations import read_expectations
+from thinkless.book.grids import Plan, Task, read_plan
 from thinkless.book.results import read_records
-from thinkless.book.sweep import Grid, Plan, Task, read_plan, record, settings_digest
+from thinkless.book.sweep import Grid, record, settings_digest
 from thinkless.errors import StageError
 from thinkless.pipeline import pipeline
 from thinkless.runs.runner import MANIFEST
@@ -282,7 +283,7 @@ def test_two_meanings_of_one_name_are_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "alpa*"], "no variant matches 'alpa*': there are as-it-is-x8, "),
+        (["--only", "alpa*"], "no variant matches 'alpa*': there are as-it-is, "),
         (["--plan", "absent.yaml"], "absent.yaml is no plan such as evidence or arithmetic: FileNotFound"),
         (["--plan", "text.yaml"], "text.yaml is no plan"),
         (["--plan", "number.yaml"], "number.yaml is no plan"),

@@ -10,9 +10,7 @@ from thinkless.book.notebook import over_runs, wrapped
 from thinkless.book.sweep_figures import (
     dial_figure,
     grid_dots,
-    phase_diagram,
     reliability_diagram,
-    rule_figure,
 )
 
 
@@ -63,29 +61,3 @@ def test_figures_over_runs_come_with_a_t_interval():
     assert over_runs([1.0, 2.0, 3.0]) == "2.000 ± 2.484"
     assert over_runs(iter([0.5])) == "0.500"
     assert over_runs([-0.0001]) == "0.000"
-
-
-def test_a_mark_of_the_rule_figure_is_a_level_and_full_where_the_model_thinks():
-    table = pd.DataFrame({"margin": [-0.2, 0.5], "mean": [0.1, 0.9]}, index=[1, 2])
-    figure = rule_figure({"weaker": table})
-    (marks,) = figure.data
-    assert list(zip(marks.x, marks.y, strict=True)) == [("level 1", -0.2), ("level 2", 0.5)]
-    assert list(marks.marker.symbol) == ["circle-open", "circle"]
-    assert list(marks.hovertext) == ["think rate 0.10", "think rate 0.90"]
-    assert figure.layout.shapes[0].y0 == 0
-
-
-def test_the_phase_diagram_has_a_map_and_the_zeros_of_each_objective():
-    cells = pd.DataFrame({0.1: [0.0, 0.2], 0.5: [0.4, 0.8]}, index=["bare", "long"])
-    zeros = pd.Series({"long": 0.3, "bare": 0.35})
-    figure = phase_diagram({"GRPO": cells, "DeGRPO": cells / 2}, {"GRPO": zeros, "DeGRPO": zeros + 0.1})
-    first, texts, marks, second, *_ = figure.data
-    assert first.z.tolist() == [[0.0, 0.4], [0.2, 0.8]]
-    assert second.z.tolist() == [[0.0, 0.2], [0.1, 0.4]]
-    assert list(first.x) == [0.1, 0.5]
-    shown = list(zip(texts.x, texts.y + 0.25, texts.text, texts.textfont.color, strict=True))
-    assert shown[1] == (0.5, 0, "0.40", "#ffffff")
-    assert shown[3] == (0.5, 1, "0.80", "#000000")
-    assert list(marks.x) == [0.35, 0.3]
-    assert [title.text for title in figure.layout.annotations] == ["GRPO", "DeGRPO"]
-    assert figure.layout.yaxis.ticktext == ("bare", "long")

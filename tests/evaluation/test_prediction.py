@@ -130,11 +130,6 @@ def test_measured_kinds_have_the_shares_of_the_profile():
     assert table["share"].to_dict() == pytest.approx(
         dict(zip(names, (0.25, 0.08, 0.28, 0.04, 0.13, 0.04, 0.18), strict=True))
     )
-    lengths = load_profile("lengths")
-    warm = {f"{figure}_by_level": {str(level): 0.5 for level in range(1, 6)} for figure in FIGURES}
-    assert measured(warm, lengths)["share"].to_dict() == pytest.approx(
-        dict(zip(range(1, 6), (0.63, 0.1, 0.07, 0.08, 0.12), strict=True))
-    )
 
 
 @pytest.mark.parametrize("right", [(1.0, 0.33, 0.19, 0.2), (1.0, 0.27, 0.25, 0.21)])

@@ -16,6 +16,10 @@ from thinkless.runs.provenance import RESULTS
 from thinkless.runs.settings import RL
 
 RECORDS, QUESTIONS = "evidence.jsonl", "evidence_questions.csv"
+SELDOM, OFTEN = 0.05, 0.9
+"""A run has *sorted* if it thinks about at most this share of every kind that the decision rule answers at
+once, and at least that share of every other. It has *collapsed* if it thinks about no kind more often than
+seldom."""
 
 
 def _existing(path: Path) -> Path:
@@ -78,8 +82,10 @@ def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     Columns: `variant`, `objective`, `pipeline_seed`, `seed` (of RL, from 0 on), `pull` (the closed form's
     on the average), `early` (think rate of the `early` steps less that of the first), `held` (whether these
-    have the same sign), the figures of the evaluation by name, and the think rates: `level 1` ... and, where
-    questions have kinds, `1 of 1` ...
+    have the same sign), `saved` (share of the tokens that the warm-up model spends if it always thinks), the
+    figures of the evaluation by name, and the think rates: `level 1` ... and by kind, `1 of 1` ... Of the
+    kinds, `most safe` is the highest rate where the decision rule, applied to the warm-up model, answers at
+    once, `least hard` the lowest elsewhere, and `sorted` and `collapsed` are said of these: see `SELDOM`.
     """
     warm = {(r["variant"], r["pipeline_seed"]): r["metrics"] for r in records if r["stage"] == "sft"}
     rows = []
@@ -95,6 +101,22 @@ def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         row = {"variant": variant, "pipeline_seed": pipeline_seed, "objective": objective, "seed": int(seed)}
         row |= {"pull": pull, "early": moved, "held": bool(moved * pull > 0)}
         row |= {name: value for name, value in metrics.items() if not isinstance(value, dict)}
+        row["saved"] = 1 - metrics["tokens"] / warm[variant, pipeline_seed]["tokens_always_think"]
         row |= {f"level {k}": v for k, v in metrics["think_rate_by_level"].items()}
-        rows.append(row | metrics.get("think_rate_by_kind", {}))
+        rows.append(row | _by_kind(warm[variant, pipeline_seed], metrics, profile.rl.gamma))
     return pd.DataFrame(rows)
+
+
+def _by_kind(warm: Mapping[str, Any], metrics: Mapping[str, Any], gamma: float) -> dict[str, Any]:
+    """Think rates by kind, and what they come to; see `runs`."""
+    short, think = (pd.Series(warm[f"accuracy_{mode}_by_kind"]) for mode in ("short", "think"))
+    rates = pd.Series(metrics["think_rate_by_kind"])
+    safe = short >= (1 - gamma / 2) * think
+    most, least = rates[safe].max(), rates[~safe].min()
+    return {
+        **rates,
+        "most safe": most,
+        "least hard": least,
+        "sorted": bool(most <= SELDOM and least >= OFTEN),
+        "collapsed": bool(rates.max() <= SELDOM),
+    }

@@ -10,9 +10,6 @@ from plotly.subplots import make_subplots
 from thinkless.book.figures import HEIGHT, LEVEL_COLORS, NEUTRAL, OBJECTIVE_COLORS
 from thinkless.evaluation.calibration import reliability
 
-LIGHT = 0.6
-"""Regrets above it have a light colour in the phase diagram, from 0 to 1."""
-
 
 def reliability_diagram(groups: Mapping[str, tuple[str, pd.DataFrame]], bins: int = 10) -> go.Figure:
     """Mean need against mean P(think) in bins: {name: (colour, table)}; areas of marks follow the counts."""
@@ -102,70 +99,4 @@ def grid_dots(
         line = {"color": colors[series], "width": 1}
         figure.add_scatter(x=x, y=y, mode="lines", line=line, showlegend=False, hoverinfo="skip")
     figure.update_layout(yaxis_title=title, xaxis_type="category")
-    return figure
-
-
-def rule_figure(models: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """The decision rule's margin by level for several models; a mark is full where the model came to think.
-
-    Rows are levels; columns `margin`, above 0 where the rule says think, and `mean`, the think rate after RL.
-    """
-    figure = go.Figure()
-    figure.add_hline(y=0, line={"color": NEUTRAL, "dash": "dot"})
-    for name, table in models.items():
-        marks = ["circle" if rate > 0.5 else "circle-open" for rate in table["mean"]]
-        figure.add_scatter(
-            x=[f"level {level}" for level in table.index],
-            y=table["margin"],
-            name=name,
-            mode="lines+markers",
-            line={"width": 1},
-            marker={"size": 12, "symbol": marks, "line_width": 2},
-            hovertext=[f"think rate {rate:.2f}" for rate in table["mean"]],
-        )
-    figure.update_layout(yaxis_title="margin for thinking")
-    return figure
-
-
-def phase_diagram(regret: Mapping[str, pd.DataFrame], zeros: Mapping[str, pd.Series]) -> go.Figure:
-    """Regret over γ (columns) and answer length (rows), one map per objective, and the closed form's zero.
-
-    `zeros`: for each objective and row, the γ at which the pull on the average P(think) is zero.
-    """
-    figure = make_subplots(rows=len(regret), cols=1, subplot_titles=list(regret), vertical_spacing=0.17)
-    for row, (name, cells) in enumerate(regret.items(), start=1):
-        heights, place = np.arange(len(cells)), {"row": row, "col": 1}
-        hover = "γ %{x}: regret %{z:.3f}<extra></extra>"
-        figure.add_heatmap(
-            x=cells.columns,
-            y=heights,
-            z=cells.to_numpy(),
-            coloraxis="coloraxis",
-            hovertemplate=hover,
-            **place,
-        )
-        numbers = cells.to_numpy().ravel()
-        figure.add_scatter(
-            x=np.tile(cells.columns, len(cells)),
-            y=np.repeat(heights - 0.25, len(cells.columns)),
-            mode="text",
-            text=[f"{value:.2f}" for value in numbers],
-            textfont={"color": ["#000000" if value > LIGHT else "#ffffff" for value in numbers]},
-            hoverinfo="skip",
-            **place,
-        )
-        figure.add_scatter(
-            x=zeros[name].loc[cells.index],
-            y=heights + 0.1,
-            mode="markers",
-            marker={"symbol": "diamond", "color": "#ffffff", "size": 14},
-            marker_line={"color": "#000000", "width": 2},
-            hovertemplate="no pull at γ %{x:.2f}<extra></extra>",
-            **place,
-        )
-        figure.update_yaxes(tickvals=heights, ticktext=list(cells.index), showgrid=False, **place)
-        figure.update_xaxes(tickvals=list(cells.columns), showgrid=False, **place)
-    figure.update_xaxes(title_text="γ", row=len(regret), col=1)
-    scale = {"colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": {"thickness": 12}}
-    figure.update_layout(coloraxis=scale, height=HEIGHT + 180, showlegend=False)
     return figure

@@ -29,13 +29,11 @@ FIGURES = ("think_rate", "accuracy_think", "accuracy_short", "tokens_think", "to
 def measured(warm: Mapping[str, Any], profile: Profile) -> pd.DataFrame:
     """The table of kinds of a warm-up model; `warm` are the metrics of its evaluation."""
     assert isinstance(profile.problems, ChainProblems)
+    table = pd.DataFrame({name: warm[f"{name}_by_kind"] for name in FIGURES})
     shares = pd.Series({str(kind): share for kind, share in profile.problems.shares().items()})
-    of = "kind" if "think_rate_by_kind" in warm else "level"
-    if of == "level":  # nothing but levels was told apart
-        shares = shares.groupby(lambda kind: kind.partition(" ")[0]).sum()
-    table = pd.DataFrame({name: warm[f"{name}_by_{of}"] for name in FIGURES}).reindex(shares.index)
+    table = table.reindex(shares.index)
     table.insert(0, "share", shares)
-    return table.set_axis(table.index.astype(int) if of == "level" else table.index).rename_axis(of)
+    return table.rename_axis("kind")
 
 
 def pull(kinds: pd.DataFrame, objective: str, settings: RL) -> pd.Series:

@@ -221,6 +221,17 @@ def test_ctrl_c_is_one_line_and_leaves_no_kernel(root):
 
 
 @pytest.mark.slow
+def test_a_kernel_that_dies_is_one_line_to_the_reader(root):
+    """Whatever libraries log of it; a Ctrl-C that comes at the wrong moment has them say the same."""
+    write_chapter(root, "01_two", "import os; os._exit(1)")
+    command = [sys.executable, "-m", "thinkless", "book", "run", "--profile", "smoke", "--root", str(root)]
+    (line,) = subprocess.run(command, capture_output=True, text=True).stderr.splitlines()
+    assert line.startswith(
+        "error: 01_two.ipynb: its kernel died, perhaps for want of memory (its output so far:"
+    )
+
+
+@pytest.mark.slow
 def test_a_named_folder_of_runs_is_where_it_was_named(root, capfd, monkeypatch, tmp_path_factory):
     """The command may be given elsewhere than in the book's folder, where the chapters work."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")

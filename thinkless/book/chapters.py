@@ -7,6 +7,7 @@ with different parameters from each other, then calls Jupyter Book with warnings
 """
 
 import json
+import logging
 import multiprocessing
 import os
 import re
@@ -47,6 +48,7 @@ QUIET = {
     "GOMP_SPINCOUNT": "0",
 }
 """Environment of the chapters' kernels: no progress bars in the pages, no spinning threads."""
+logging.getLogger("papermill").addHandler(logging.NullHandler())  # it raises whatever it logs
 
 
 class BookError(UserError):

@@ -9,13 +9,14 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from thinkless.book.results import _by_kind, read_questions, read_records, runs
+from thinkless.book.results import _sorting, read_questions, read_records, runs
 from thinkless.errors import StageError
 from thinkless.evaluation import calibration, routers
-from thinkless.evaluation.prediction import gamma_without_pull, measured, predicted_pull
+from thinkless.evaluation.prediction import gamma_without_pull, measured, predicted_pull, safe_at_once
 from thinkless.objectives import token_advantages
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.provenance import RESULTS
@@ -240,9 +241,10 @@ def test_runs_by_hand(tmp_path):
 def test_sorted_and_collapsed_are_about_the_worst_kind(safe, hard, found):
     """At γ = 0.5 the rule answers at once what is right at once in three cases of four: `1 of 3` just so."""
     short = {"1 of 1": 1.0, "1 of 3": 0.75, "2 of 2": 0.7, "3 of 3": 0.0}
-    warm = {"accuracy_short_by_kind": short, "accuracy_think_by_kind": dict.fromkeys(short, 1.0)}
+    kinds = pd.DataFrame({"accuracy_short": short, "accuracy_think": dict.fromkeys(short, 1.0)})
     rates = {"1 of 1": 0.0, "1 of 3": safe, "2 of 2": hard, "3 of 3": min(1.0, hard + 0.01)}
-    row = _by_kind(warm, {"think_rate_by_kind": rates if hard != 0.05 else rates | {"3 of 3": 0.0}}, 0.5)
+    rates = pd.Series(rates if hard != 0.05 else rates | {"3 of 3": 0.0})
+    row = _sorting(rates, safe_at_once(kinds, 0.5))
     assert [name for name in ("sorted", "collapsed") if row[name]] == ([found] if found else [])
 
 

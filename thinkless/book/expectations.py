@@ -39,6 +39,11 @@ class Statistic(NamedTuple):
     between: tuple[float, float] = (0.0, 1.0)
     """What it can be."""
 
+    @property
+    def sign(self) -> int:
+        """1 where larger values are worse, -1 where smaller ones are."""
+        return -1 if self.side == "at least" else 1
+
     def can_miss(self, bound: float) -> bool:
         """Whether some value lies on the wrong side of `bound`; one that none could miss says nothing."""
         low, high = self.between
@@ -160,7 +165,7 @@ def bound(
 
     n, chance = len(values), 1 / MISSED_ONCE_IN / len(STATISTICS)
     margin = t.isf(chance, n - 1) * spread(name, values, counts) * math.sqrt(1 + 1 / n)
-    sign = -1 if STATISTICS[name].side == "at least" else 1
+    sign = STATISTICS[name].sign
     limits = [sign * values.mean() + margin]
     if len(runs):
         means = means_of_draws(sign * np.ravel(runs), len(runs[0]))
@@ -196,10 +201,11 @@ def miss_chance(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]
 
     n, chance = len(rows), 0.0
     for name, row in table_of(rows).iterrows():
-        sign, runs = -1 if STATISTICS[name].side == "at least" else 1, _single_runs(rows, name)
+        sign, runs, beyond = STATISTICS[name].sign, _single_runs(rows, name), 0.0
         away = sign * (row["bound"] - row["mean"]) / row["spread"] / math.sqrt(1 + 1 / n)
-        drawn = means_of_draws(np.ravel(runs), len(runs[0])) if runs else np.empty(0)
-        beyond = np.mean(sign * drawn > sign * row["bound"]) if runs else 0.0
+        if runs:
+            drawn = means_of_draws(np.ravel(runs), len(runs[0]))
+            beyond = np.mean(sign * drawn > sign * row["bound"])
         chance += max(t.sf(away, n - 1), beyond)
     missed = len({line.partition(":")[0] for line in left_out(rows)})
     interval = binomtest(missed, n).proportion_ci(0.95)

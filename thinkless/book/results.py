@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from thinkless.errors import StageError
-from thinkless.evaluation.prediction import predicted_pull
+from thinkless.evaluation.prediction import measured, pull, safe_at_once
 from thinkless.evaluation.report import present_names
 from thinkless.files import json_lines
 from thinkless.runs.profiles import load_profile
@@ -95,26 +95,25 @@ def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         objective, _, seed = record["stage"].removeprefix("rl-").rpartition("-")
         variant, pipeline_seed, metrics = (record[key] for key in ("variant", "pipeline_seed", "metrics"))
         profile = load_profile(record["profile"], record["overrides"])
-        pull = predicted_pull(warm[variant, pipeline_seed], profile, objective).sum()
+        before = warm[variant, pipeline_seed]
+        kinds = measured(before, profile)
+        pulled = pull(kinds, objective, profile.rl).sum()
         rates = record["curves"]["think_rate"]
         moved = float(np.mean(rates[early(profile.rl)]) - rates[0])
         row = {"variant": variant, "pipeline_seed": pipeline_seed, "objective": objective, "seed": int(seed)}
-        row |= {"pull": pull, "early": moved, "held": bool(moved * pull > 0)}
+        row |= {"pull": pulled, "early": moved, "held": bool(moved * pulled > 0)}
         row |= {name: value for name, value in metrics.items() if not isinstance(value, dict)}
-        row["saved"] = 1 - metrics["tokens"] / warm[variant, pipeline_seed]["tokens_always_think"]
+        row["saved"] = 1 - metrics["tokens"] / before["tokens_always_think"]
         row |= {f"level {k}": v for k, v in metrics["think_rate_by_level"].items()}
-        rows.append(row | _by_kind(warm[variant, pipeline_seed], metrics, profile.rl.gamma))
+        rates = metrics["think_rate_by_kind"]
+        rows.append(row | rates | _sorting(pd.Series(rates), safe_at_once(kinds, profile.rl.gamma)))
     return pd.DataFrame(rows)
 
 
-def _by_kind(warm: Mapping[str, Any], metrics: Mapping[str, Any], gamma: float) -> dict[str, Any]:
-    """Think rates by kind, and what they come to; see `runs`."""
-    short, think = (pd.Series(warm[f"accuracy_{mode}_by_kind"]) for mode in ("short", "think"))
-    rates = pd.Series(metrics["think_rate_by_kind"])
-    safe = short >= (1 - gamma / 2) * think
+def _sorting(rates: pd.Series, safe: pd.Series) -> dict[str, Any]:
+    """What think rates by kind come to, given which kinds are safe at once; see `runs`."""
     most, least = rates[safe].max(), rates[~safe].min()
     return {
-        **rates,
         "most safe": most,
         "least hard": least,
         "sorted": bool(most <= SELDOM and least >= OFTEN),

@@ -112,10 +112,14 @@ def saved_by_choice(kinds: pd.DataFrame, gamma: float) -> float:
     return float((kinds["share"] * _spared(kinds, gamma)).sum() / spent.sum())
 
 
+def safe_at_once(kinds: pd.DataFrame, gamma: float) -> pd.Series:
+    """Per kind: whether the decision rule says to answer shortly."""
+    return kinds["accuracy_short"] >= (1 - gamma / 2) * kinds["accuracy_think"]
+
+
 def _spared(kinds: pd.DataFrame, gamma: float) -> pd.Series:
     """Tokens spared per question of a kind, where the decision rule says to answer shortly."""
-    short = kinds["accuracy_short"] >= (1 - gamma / 2) * kinds["accuracy_think"]
-    return (kinds["tokens_think"] - kinds["tokens_short"]).where(short, 0.0)
+    return (kinds["tokens_think"] - kinds["tokens_short"]).where(safe_at_once(kinds, gamma), 0.0)
 
 
 def choose_mix(

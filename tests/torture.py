@@ -2,10 +2,12 @@
 
 Run: python tests/torture.py [--kills 200] [--seed 0] [--profile smoke] [--folder _build/torture]
 
-`thinkless train` runs in a process group of its own, which gets SIGKILL, and is called again. Half of the
-kills come at any moment, the others at the first change of a file after it, where writing is under way. A
-pipeline that has ended is compared with the one left alone, tensor by tensor and record by record, and the
-next one begins in a fresh folder. Killed itself, the same command goes on. A line is appended to `--record`.
+`thinkless train` runs in a process group of its own, which gets SIGKILL, and is called again. A life lasts
+on average as long as the stage that it begins with takes when left alone, so that short stages are hit as
+often as long ones. Half of the kills come at any moment, the others at the first change of a file after it,
+where writing is under way. A pipeline that has ended is compared with the one left alone, tensor by tensor
+and record by record, and the next one begins in a fresh folder. Killed itself, the same command goes on. A
+line is appended to `--record`.
 
 Every life is forked from this process, which has imported everything: kills land in the work.
 """
@@ -39,8 +41,6 @@ from thinkless.runs.metrics import METRICS
 from thinkless.runs.provenance import RESULTS, commit, hardware, versions
 from thinkless.runs.runner import MANIFEST, Runner
 
-LIVES = 50
-"""Lives that a pipeline would have, if nothing had to be done again."""
 TIMES = {"step_time"}
 """Measured by the clock, so that no two runs agree."""
 
@@ -150,12 +150,18 @@ def first_difference(one: Runner, other: Runner) -> str | None:
     return None
 
 
+def stage_reached(runner: Runner) -> str | None:
+    """The first stage that is not finished; None if all are."""
+    return next((name for name in runner.stages if not (runner.folder(name) / MANIFEST).exists()), None)
+
+
 def torture(folder: Path, profile: str, overrides: dict[str, Any], kills: int, seed: int) -> dict[str, Any]:
     """Kill so often, in as many rounds as it takes; see the module. Returns the figures."""
     folder.mkdir(parents=True, exist_ok=True)
     state, log, began = folder / "state.json", folder / "life.log", time.monotonic()
     asked = {"profile": profile, "overrides": overrides, "seed": seed}
     done = {**asked, "done": 0, "at_write": 0, "rounds": 0, "alone": None, "seconds": 0.0, "difference": None}
+    done["stages"] = {}  # kills in each
     if state.exists():
         done = read_json(state)
         if {name: done[name] for name in asked} != asked:
@@ -185,23 +191,25 @@ def torture(folder: Path, profile: str, overrides: dict[str, Any], kills: int, s
             sys.exit(f"error: left alone, {failed(code)}")
         done["alone"] = time.monotonic() - started
         say(f"left alone, it takes {done['alone']:.0f} s")
+    left_alone = runs("alone")[1]
     while done["done"] < kills and not done["difference"]:
         name = f"round{done['rounds'] + 1}"
         command, runner = runs(name)
-        code = None
+        code, reached = None, stage_reached(runner)
         while code is None:
             rng = random.Random(f"{seed} {done['rounds']} {done['done']}")
-            seconds = rng.expovariate(LIVES / done["alone"]) if done["done"] < kills else None
+            stage = reached or list(runner.stages)[-1]
+            rate = 1 / read_json(left_alone.folder(stage) / MANIFEST)["seconds"]
+            seconds = rng.expovariate(rate) if done["done"] < kills else None
             at_write = rng.random() < 0.5
             code = live(command, folder / name, log, seconds, at_write)
             if code is None:
+                reached = stage_reached(runner)
                 done["done"] += 1
                 done["at_write"] += at_write
-                reached = next(
-                    (s for s in runner.stages if not (runner.folder(s) / MANIFEST).exists()), "end"
-                )
-                say(f"{seconds:.1f} s{', at a write' if at_write else ''}, in {reached}")
-        done["difference"] = failed(code) if code else first_difference(runs("alone")[1], runner)
+                done["stages"][reached or "end"] = done["stages"].get(reached or "end", 0) + 1
+                say(f"{seconds:.1f} s{', at a write' if at_write else ''}, in {reached or 'the end'}")
+        done["difference"] = failed(code) if code else first_difference(left_alone, runner)
         if not done["difference"]:
             done["rounds"] += 1
             say("ended, and is equal")
@@ -220,6 +228,7 @@ def record(done: dict[str, Any]) -> dict[str, Any]:
         "command": command,
         "kills": done["done"],
         "at_a_write": done["at_write"],
+        "stages": done["stages"],
         "survived": done["done"] - bool(done["difference"]),
         "rounds": done["rounds"],
         "equal": not done["difference"],

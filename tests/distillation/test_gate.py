@@ -60,6 +60,13 @@ def counts(pairs, overlong="drop"):
         (200, {"choices": []}),
         (200, {"error": {"message": "upstream"}}),
         said([{"type": "image", "image": "..."}]),
+        said([{"text": 5}]),
+        said(5),
+        said("5", reasoning_content=[{"type": "image"}]),
+        (200, {"choices": [{"message": None, "finish_reason": "stop"}]}),
+        refused(403, "the input was flagged by moderation"),
+        refused(500, "this one only"),
+        (200, "<html>"),
     ],
     ids=str,
 )
@@ -134,6 +141,10 @@ def test_who_may_not_ask_is_told_at_once(ask, status):
             refused(400, "Unsupported value: 'temperature' does not support 0.6. Only the default (1) is."),
         ),
         ("top_p", None, refused(400, "`temperature` and `top_p` cannot both be specified")),
+        ("temperature", None, refused(400, "invalid temperature: only 1 is allowed for this model")),
+        ("seed", None, refused(400, "'seed' is not a valid parameter")),
+        ("seed", None, refused(400, "The field 'seed' must not be set.")),
+        ("seed", None, refused(404, "No endpoints found that support the requested parameter: seed")),
     ],
 )
 def test_a_field_that_is_refused_is_sent_otherwise_from_then_on(ask, field, other, answer):
@@ -197,6 +208,10 @@ def test_a_question_that_is_too_long_for_an_engine_costs_itself_alone(model, tok
         (said("<think>a</think>5"), Mode.SHORT, "thinks_in_short"),
         (said("5 <short>"), Mode.SHORT, "wrong_marks"),
         (said("5", "max_output_tokens"), Mode.SHORT, "overlong"),
+        (said("5", "truncated"), Mode.SHORT, "overlong"),
+        (said("5", "incomplete"), Mode.SHORT, "overlong"),
+        (said("5", "sensitive"), Mode.SHORT, "filtered"),
+        (said("5", "repetition"), Mode.SHORT, "broken"),
         (said("5", "content_filter"), Mode.SHORT, "filtered"),
         (said("5", "insufficient_system_resource"), Mode.SHORT, "broken"),
     ],
@@ -214,9 +229,25 @@ def test_an_end_has_many_names(ask, word):
     assert counts(ask(lambda *_: said("5", word))) == {"questions": 6, "kept": 6}
 
 
+@pytest.mark.parametrize("usage", [0, 3, None, "many"])
+def test_a_count_that_cannot_be_is_not_believed(ask, tokenizer, usage):
+    pairs = ask(lambda *_: said("3+5;" * 20, tokens=usage), tokenizer=tokenizer)
+    assert counts(pairs) == {"questions": 6, "kept": 0, "short_over_limit": 6}
+
+
+@pytest.mark.parametrize("usage", [None, "many", ["many"], {}])
+def test_a_usage_in_another_form_is_none(ask, usage):
+    status, body = said("5")
+    pairs = ask(lambda *_: (status, {**body, "usage": usage}))
+    assert counts(pairs) == {"questions": 6, "kept": 6}
+
+
 def test_an_answer_in_parts_is_put_together(ask):
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
-    pairs = ask(lambda *_: said([thought, {"type": "text", "text": "5"}]), Mode.THINK)
+    answer = {"type": "text", "text": "5"}
+    ways = [said([thought, answer]), said("5", reasoning_content=["hm"])]
+    ways.append(said([answer], reasoning={"text": "hm"}))
+    pairs = ask(lambda _, question, n: ways[int(question[1:]) % 3], Mode.THINK)
     assert set(pairs["think_response"]) == {"hm</think>5"}
     assert counts(pairs)["kept"] == 6
 

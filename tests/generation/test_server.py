@@ -18,6 +18,7 @@ from servers import FaultyProxy, free_port, serving
 
 from thinkless.generation import ServerGenerator
 from thinkless.generation.interface import request_seeds, think_share
+from thinkless.generation.server import DOUBTFUL
 from thinkless.models import build_tokenizer
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.problems import chain
@@ -257,9 +258,7 @@ def test_an_answer_that_takes_too_long_is_asked_for_again(ask, proxy):
     ("fault", "reason"),
     [
         (429, "HTTP 429"),
-        (503, 'HTTP 503 {"error": {"message": "on purpose"}}'),
         ("drop", "disconnected"),
-        ("garbage", "HTTP 200 without an answer in it"),
         (60.0, "timed out"),
     ],
     ids=str,
@@ -274,6 +273,25 @@ def test_a_server_that_keeps_failing_is_named_in_one_line(ask, proxy, fault, rea
     assert reason in message
     assert "\n" not in message
     assert proxy.asked[PROMPTS[1]] == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (503, 'HTTP 503 {"error": {"message": "on purpose"}}'),
+        ("garbage", "HTTP 200 without an answer in it"),
+    ],
+)
+def test_a_prompt_that_fails_alone_is_not_the_servers_death(ask, proxy, fault, reason):
+    proxy.faults[PROMPTS[1]] = [fault, ...]
+    arrived = dict(ask(retries=1).complete(PROMPTS[:3], max_tokens=2))
+    assert [arrived[index][0].finish_reason == "refused" for index in range(3)] == [False, True, False]
+    assert arrived[1][0].text == f"no answer in 2 attempts, while others had one: {reason}"
+    proxy.faults.update({prompt: [fault, ...] for prompt in PROMPTS})
+    with pytest.raises(RuntimeError, match=r"gave no answer to prompt \d in 2 attempts: ") as failure:
+        ask(retries=1, in_flight=1).generate(PROMPTS, max_tokens=2)
+    assert reason in str(failure.value)
+    assert proxy.asked.total() <= 4 + 2 * (DOUBTFUL + 2)  # one more may have begun
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])

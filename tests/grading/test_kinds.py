@@ -29,6 +29,7 @@ KINDS = {
         right | x = 144, x = 12       | 12, 144
         right | 6, 8\text{, and } 10  | 10, 8, 6
         right | 1, -2                 | 1, 1, -2
+        right | {1, 2, 3}             | 3, 2, 1
         wrong | 12144                 | 12, 144
         wrong | 100200300             | 100, 200, 300
         wrong | 3, 141                | 3,141
@@ -36,6 +37,7 @@ KINDS = {
         wrong | 12                    | 12, 144
         wrong | 12, 144, 7            | 12, 144
         wrong | 3,14                  | 3.14
+        wrong | {1, 2}                | 1, 2, 3
         wrong | 1.000.000             | 1000000
         """,
     "very small and very large numbers": r"""
@@ -116,6 +118,10 @@ KINDS = {
         wrong | 0.33                          | 0.\overline{3}
         wrong | 0.\overline{34}               | 0.\overline{43}
         wrong | 0.1\overline{6}               | 0.16
+        right | 0.{\overline{3}}              | \frac13
+        right | 0.\overline{\,3\,}            | \frac13
+        right | 0.333 repeating               | \frac13
+        right | 0.\widebar{27}                | \frac{3}{11}
         """,
     "units": r"""
         right | 60 km/h                       | 60
@@ -172,6 +178,18 @@ KINDS = {
         wrong | 5m                            | 5
         wrong | 5 x                           | 5
         wrong | 5/h                           | 5
+        right | 5 GB                          | 5
+        right | 5 kcal                        | 5
+        right | 5 sq. cm                      | 5
+        right | 5 μm                          | 5
+        right | 5℃                            | 5
+        right | 5 each                        | 5
+        right | 5 times                       | 5
+        right | 5{}^\circ                     | 5
+        right | ₩5                            | 5
+        wrong | 5 times x                     | 5
+        wrong | 5 \text{ twos}                | 5
+        wrong | 5 ...                         | 5
         """,
     "times and ratios": r"""
         right | 8:34 p.m.                     | 8\!:\!34 \text{ p.m.}
@@ -186,6 +204,45 @@ KINDS = {
         right | 2:4:6                         | 1:2:3
         wrong | 4:3                           | 3:4
         wrong | 1:4:9:\ldots                  | 1:2:3:\ldots
+        right | 3{:}00\ \text{PM}             | 3 p.m.
+        right | noon                          | 12:00 \text{ p.m.}
+        right | \text{midnight}               | 12 a.m.
+        right | 14:30                         | 2:30 p.m.
+        wrong | 14:30                         | 2:30 a.m.
+        wrong | noon                          | 12 a.m.
+        """,
+    "numbers in words": r"""
+        right | five                          | 5
+        right | 7                             | \text{seven}
+        right | twenty-five                   | 25
+        right | \text{Twenty Five}            | 25
+        right | \text{one hundred and five}   | 105
+        right | \text{two thousand three hundred forty-one} | 2341
+        right | \text{zero}                   | 0
+        right | \text{negative five}          | -5
+        right | \text{two-thirds}             | \frac23
+        right | \text{three quarters}         | 0.75
+        right | \text{two and a half}         | 2.5
+        right | \text{one half}               | \frac12
+        right | five apples                   | 5
+        right | \text{fifty cents}            | \$0.50
+        right | \text{five percent}           | 5\%
+        right | \text{one to five}            | 1:5
+        right | \text{two and three}          | 2, 3
+        right | \text{six hundred thousand}   | 600000
+        wrong | \text{twenty-five}            | 5
+        wrong | \text{twenty-five}            | 20
+        wrong | \text{two hundred}            | 2
+        wrong | \text{fifteen}                | 50
+        wrong | \text{five or six}            | 5
+        wrong | \text{not five}               | 5
+        wrong | \text{at most five}           | 5
+        wrong | \text{one in five}            | 5
+        wrong | \text{five squared}           | 5
+        wrong | \text{two and three}          | 5
+        wrong | \text{five one}               | 51
+        wrong | \text{five zero}              | 5
+        wrong | \text{one and a half}         | 1
         """,
     "choices and words": r"""
         right | C and B                       | \text{B,C}
@@ -202,6 +259,15 @@ KINDS = {
         wrong | third                         | 3
         wrong | October 31                    | \text{October 30}
         wrong | 0                             | \emptyset
+        right | The answer is D               | D
+        right | A & E                         | A, E
+        right | DNE                           | \text{does not exist}
+        right | \text{empty set}              | \emptyset
+        wrong | (A) is wrong                  | A
+        wrong | (A) is not correct            | A
+        wrong | A cannot be right             | A
+        wrong | (A) unless x=0                | A
+        wrong | A?                            | A
         """,
     "other countries": r"""
         right | US\$5                         | \$5
@@ -255,6 +321,13 @@ KINDS = {
         wrong | (2,2]                         | (2,2)
         wrong | [5,2]                         | \emptyset
         wrong | [3,9)                         | [3,7]\cup[8,9)
+        right | x\in(-\infty,2)\cup(2,\infty) | x \ne 2
+        right | (-oo, -2) U (2, oo)           | (-\infty,-2)\cup(2,\infty)
+        right | \mathbb{R} - \{0\}            | (-\infty,0)\cup(0,\infty)
+        right | \{x \mid x \in \mathbb{R}, x > 2\} | (2,\infty)
+        right | \left\lbrace x : x>2\right\rbrace | (2,\infty)
+        wrong | y\in(-\infty,2)\cup(2,\infty) | x \ne 2
+        wrong | \mathbb{R} - \{1\}            | (-\infty,0)\cup(0,\infty)
         """,
     "points, sets and names": r"""
         right | x=4, y=5                      | (4,5)
@@ -278,6 +351,18 @@ KINDS = {
         wrong | \{\emptyset\}                | \emptyset
         wrong | \sin x = 5                    | x = 5
         wrong | 2a                            | 2a_{11}
+        right | \{(1, 2)\}                    | (1, 2)
+        right | x=3 \lor x=4                  | 3, 4
+        right | \begin{cases} x=3 \\ x=4 \end{cases} | 3, 4
+        right | 5=x                           | 5
+        right | P(X=2)=\frac12                | \frac12
+        right | P(A\cap B)=\frac12            | \frac12
+        right | (1, 2)                        | \begin{bmatrix} 1 \\ 2 \end{bmatrix}
+        right | 2\hat{i}-\hat{j}              | 2\mathbf{i} - \mathbf{j}
+        right | 2\vec{\imath}                 | 2\hat i
+        wrong | \{(1, 2), (3, 4)\}            | (1, 2)
+        wrong | (2, 1)                        | \begin{bmatrix} 1 \\ 2 \end{bmatrix}
+        wrong | 5=x+y                         | 5
         """,
     "matrices": r"""
         right | \begin{pmatrix} 1 \\[4pt] 2 \end{pmatrix} | \begin{pmatrix} 1 \\ 2 \end{pmatrix}
@@ -339,6 +424,21 @@ KINDS = {
         right | 10 \choose 3                  | 120
         wrong | ②                             | 2
         wrong | \frac431                      | \frac43
+        right | 5\,                           | 5
+        right | \;5\:                         | 5
+        right | {\bf 5}                       | 5
+        right | \bf 5                         | 5
+        right | \textcolor[rgb]{1,0,0}{5}     | 5
+        right | \colorbox{yellow}{5}          | 5
+        right | 5\tag{1}                      | 5
+        right | \left.5\right.                | 5
+        right | \ensuremath{5}                | 5
+        right | 5\checkmark                   | 5
+        right | 5 ✅                           | 5
+        right | ≈ 5                           | 5
+        right | 12^{th}                       | 12
+        right | \begin{align*} x &= 42 \end{align*} | 42
+        wrong | \phantom{5}0                  | 50
         """,
     "functions": r"""
         right | \sin^2(t)+\cos^2(t)           | 1
@@ -351,6 +451,34 @@ KINDS = {
         wrong | f(0)e^{-y}                    | f(0)e^{-x}
         right | 1+i\sqrt{3}                   | 2e^{i\pi/3}
         wrong | \sqrt{x^2}                    | x
+        right | \gcd(12, 18, 30)              | 6
+        right | binomial(5,2)                 | 10
+        right | nCr(5, 2)                     | 10
+        right | \tg x                         | \tan x
+        right | log2(8)                       | 3
+        right | 3+4*I                         | 3+4i
+        right | theta/2                       | \frac{\theta}{2}
+        right | 8*Pi                          | 8\pi
+        right | Sqrt(2)                       | \sqrt2
+        right | frac{1}{2}                    | \frac12
+        right | 3 x 10^8                      | 300000000
+        wrong | 3+4*I                         | 3-4i
+        wrong | 3 x 10^8                      | 30
+        right | \max\{3, \sqrt{17}\}          | \sqrt{17}
+        right | min(3, 5)                     | 3
+        right | \operatorname{lcm}(4, 6)      | 12
+        right | {}_5C_2                       | 10
+        right | ^{10}\mathrm{C}_3             | \binom{10}{3}
+        right | {}_5P_2                       | 20
+        right | 5 choose 2                    | 10
+        right | 2\operatorname{cis}(60^\circ) | 1+i\sqrt3
+        right | 4i                            | 4\text{cis}\frac{\pi}{2}
+        right | 2\sec x                       | \frac{2}{\cos x}
+        wrong | \gcd(12, 18)                  | 3
+        wrong | \max(3, 5)                    | 3
+        wrong | {}_5C_2                       | 20
+        wrong | x_5C_2                        | 10
+        wrong | \text{cis} 60^\circ           | \text{cis} 30^\circ
         wrong | \lceil n/2 \rceil             | \lfloor n/2 \rfloor
         wrong | 2-3i                          | 2+3i
         """,

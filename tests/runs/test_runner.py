@@ -230,6 +230,17 @@ def test_a_broken_off_stage_goes_on_in_its_folder(tmp_path):
         assert not runner.is_done("fails_halfway")
 
 
+def test_what_a_library_was_writing_when_it_was_killed_is_gone(tmp_path):
+    """`datasets` writes into files such as tmphvi5_ac5 beside its rows, and moves them when they are whole."""
+    runner = make(tmp_path)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            runner.run("fails_halfway")
+        folder = runner.folder("fails_halfway")
+        assert sorted(path.name for path in folder.iterdir()) == [BEGUN, "half"]
+        (folder / "tmphvi5_ac5").touch()
+
+
 def test_half_a_stage_is_put_aside_too_and_comes_back(tmp_path):
     one, two = make(tmp_path, {"rl.alpha": 1.0}), make(tmp_path, {"rl.alpha": 2.0})
     with pytest.raises(RuntimeError):

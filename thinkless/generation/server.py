@@ -18,11 +18,13 @@ from transformers import PreTrainedTokenizerBase
 from thinkless.generation.interface import Completion, Sampling, has_modes, request_seeds, think_share
 from thinkless.generation.protocol import (
     OptionalFields,
+    answer_text,
     finish_reason,
-    message_text,
+    is_doubtful,
     reason_of,
     refusal,
     refuse_garbage,
+    reported_tokens,
 )
 from thinkless.modes import Mode, control_id, mode_of
 
@@ -36,6 +38,10 @@ EXTENSIONS = {
 }
 """vLLM's own fields: the ids back, the prompt as it stands, and none of the sampling defaults that it reads
 from the model's folder (Qwen's cut to the 20 likeliest tokens)."""
+
+
+DOUBTFUL = 2
+"""Prompts that may fail for good, each in all its attempts, before it is the server that has failed."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,10 @@ class _Pending:
         return [replace(draw.result(), think_probability=probability) for draw in self.draws]
 
 
+def _refused(reason: str) -> list[Completion]:
+    return [Completion((), reason, None, math.nan, "refused", 0)]
+
+
 class ServerGenerator:
     """`Generator` on an OpenAI-compatible server, `in_flight` requests at a time, one per answer.
 
@@ -94,7 +104,8 @@ class ServerGenerator:
         timeout: seconds that one answer may take. A long answer from a busy server takes many minutes.
 
     Raises RuntimeError, from `generate` and `complete`, when the server refuses whoever asks (no key, no such
-    model) or has failed `retries` + 1 times; from `generate` also when it refuses one of the prompts.
+    model) or has failed `retries` + 1 times with more than `DOUBTFUL` prompts, or with all; from `generate`
+    also when it refuses one of the prompts.
     """
 
     def __init__(
@@ -155,7 +166,9 @@ class ServerGenerator:
         measures = known and self.extensions and not self.chat
         pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix="completion")
         pending: dict[Future, _Pending] = {}
-        failures: list[tuple[int, OpenAIError]] = []
+        failures: list[tuple[int, BaseException]] = []
+        doubtful: dict[int, BaseException] = {}
+        answered = False
         try:
             for index, seeds in enumerate(request_seeds(prompts, draws, sampling.seed)):
                 prompt, asked = prompts[index], _Pending(index)
@@ -170,12 +183,15 @@ class ServerGenerator:
                 if job.cancelled():
                     continue
                 error = job.exception()
-                if reason := refusal(error):
-                    for other in set(asked.jobs) & pending.keys():  # would be refused, too
+                reason, is_open = refusal(error), len(doubtful) < DOUBTFUL and is_doubtful(error)
+                if reason or is_open:
+                    for other in set(asked.jobs) & pending.keys():  # would fail, too
                         other.cancel()
                         del pending[other]
-                    refused = Completion((), reason, None, math.nan, "refused", 0)
-                    yield asked.index, [refused] * sampling.n
+                if reason:
+                    yield asked.index, _refused(reason) * sampling.n
+                elif error and is_open:
+                    doubtful[asked.index] = error
                 elif error:
                     if not isinstance(error, OpenAIError):
                         raise error
@@ -183,12 +199,25 @@ class ServerGenerator:
                     for other in pending:  # nothing new is asked; what is in flight still arrives
                         other.cancel()
                 elif asked.answered:
+                    answered = True
                     yield asked.index, asked.completions() * (sampling.n // draws)
+                    yield from self._set_aside(doubtful, sampling.n)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        if failures:
+        if answered and not failures:
+            yield from self._set_aside(doubtful, sampling.n)
+        if failures := [*doubtful.items(), *failures]:
             index, cause = failures[0]
             raise RuntimeError(self._explain(index, cause)) from cause
+
+    def _set_aside(
+        self, doubtful: dict[int, BaseException], n: int
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Give the prompts back as refused, for the server has answered others."""
+        while doubtful:
+            index, error = doubtful.popitem()
+            reason = f"no answer in {self.retries + 1} attempts, while others had one: {reason_of(error)}"
+            yield index, _refused(reason) * n
 
     def _answer(self, prompt: str, sampling: Sampling, seed: int) -> Completion:
         start, left = _Reply(prompt), sampling.max_tokens
@@ -212,6 +241,8 @@ class ServerGenerator:
             if self.tokenizer is not None:
                 end = [self.tokenizer.eos_token_id] if reply.finish_reason == "stop" else []
                 ids = (*self.tokenizer(reply.text, add_special_tokens=False).input_ids, *end)
+                if reported is not None and 2 * reported < len(ids):  # no two tokenizers differ so much
+                    reported = None
         if self.tokenizer is not None:
             mode = mode_of(ids, self.tokenizer)
         return Completion(ids, reply.text, mode, math.nan, reply.finish_reason, reported)
@@ -231,14 +262,14 @@ class ServerGenerator:
         extra = {"extra_body": EXTENSIONS} if self.extensions else {}
         response = self._request(prompt, sampling, max_tokens, seed, **extra, **fields)
         choice = response.choices[0]
-        text = message_text(choice.message) if self.chat else choice.text or ""
+        text = answer_text(choice, self.chat)
         ids = getattr(choice, "token_ids", None)
         before = getattr(choice, "prompt_token_ids", None)
         return _Reply(
             prompt=f"{prompt}{text}" if ids is None or before is None else [*before, *ids],
             text=text,
             ids=None if ids is None else tuple(ids),
-            tokens=response.usage.completion_tokens if response.usage else None,
+            tokens=reported_tokens(response.usage),
             finish_reason=finish_reason(getattr(choice, "finish_reason", None)),
         )
 
@@ -253,7 +284,7 @@ class ServerGenerator:
     def _hint(self) -> str:
         return "; extensions=False leaves out what only vLLM knows" if self.extensions else ""
 
-    def _explain(self, index: int, error: Exception) -> str:
+    def _explain(self, index: int, error: BaseException) -> str:
         response, reason = getattr(error, "response", None), reason_of(error)
         if response is None or response.status_code in (408, 409, 429) or response.status_code >= 500:
             return (

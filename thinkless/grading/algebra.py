@@ -188,6 +188,8 @@ _OPERATIONS: dict[str, Callable] = {
     "neg": operator.neg,
     "power": _power,
     "abs": abs,
+    "max": max,
+    "min": min,
     "log": mp.log,
     "cbrt": mp.cbrt,
     "degree": lambda x: x * mp.pi / 180,

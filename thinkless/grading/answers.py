@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from itertools import permutations
 
 from thinkless.grading.expressions import Refused
+from thinkless.grading.numerals import NUMERALS
 from thinkless.grading.quantities import EQUAL, JOINS, MIRRORED, RELATIONS, SEPARATORS, Quantities, plain
 from thinkless.grading.tokens import END, GREEK, Token, clean, tokenize
 from thinkless.grading.units import may_describe
@@ -29,7 +30,7 @@ from thinkless.grading.values import (
     rewritten,
 )
 
-_OPENERS = {"(": "(", "[": "[", "]": "(", "\\langle": "("}  # ]0, 1[ is how the French write (0, 1)
+_OPENERS = {"(": "(", "[": "[", "]": "(", "\\langle": "(", "{": ""}  # ]0, 1[ is how the French write (0, 1)
 _CLOSERS = {")": ")", "]": "]", "[": ")", "\\rangle": ")"}
 _REALS = Group("()", (Quantity(("neg", "oo")), Quantity("oo")))
 
@@ -133,14 +134,14 @@ class Answers(Quantities):
     def side(self) -> Value:
         """A set, a tuple, or a quantity; sets may be joined."""
         value = self.single_side()
-        while self.next.text in JOINS:
-            kind = JOINS[self.take()]
+        while self.next.text in JOINS or (value == _REALS and self.next.text == "-"):
+            kind = JOINS.get(self.take(), "setminus")
             before = value.members if isinstance(value, Group) and value.kind == kind == "cup" else (value,)
             value = Group(kind, (*before, self.single_side()))
         return value
 
     def single_side(self) -> Value:
-        if self.skip("\\emptyset"):
+        if self.skip("\\emptyset") or (self.texts(2) == ["{", "}"] and self.take() and self.take()):
             return Group("list", (), braced=True)
         if self.skip("\\mathbbR"):
             return _REALS
@@ -161,6 +162,10 @@ class Answers(Quantities):
 
     def bracket(self) -> Value:
         left, members = _OPENERS[self.take()], list[Value]()
+        if not left:  # {1, 2}, where LaTeX shows no braces
+            value = self.items(lambda: self.next.text == "}")
+            self.take()
+            return value
         while self.next.text not in _CLOSERS:
             members += self.item()
             self.skip(",", ";")
@@ -174,6 +179,9 @@ class Answers(Quantities):
         ):
             while not self.skip("|", ":"):
                 self.take()
+            if self.texts(3)[1:] == ["\\in", "\\mathbbR"]:  # x in R, and
+                self.position += 3
+                self.skip(",", "and")
             return self.items(lambda: self.next.text == "\\}")
         value = self.items(lambda: self.next.text == "\\}")
         if isinstance(value, Named):
@@ -185,29 +193,35 @@ class Answers(Quantities):
 
 def _text(tokens: tuple[Token, ...]) -> Value:
     words = plain(tokens)
-    if re.fullmatch("no(?:real)?solutions?", words):
+    if re.fullmatch("no(?:real)?solutions?|(?:the)?emptyset", words):
         return Group("list", ())
+    if re.fullmatch("dne|does(?:not|n't|n’t)exist", words):
+        return Text("doesnotexist")
     return _REALS if re.fullmatch("allreal(?:s|numbers)", words) else Text(words)
 
 
-_TIME = re.compile(r"(\d{1,2})(?::([0-5]\d)(?::([0-5]\d))?)?(?:([ap])\.?m\.?)?", re.IGNORECASE)
+_TIME = re.compile(r"(\d{1,2})(?:o['’]?clock|:([0-5]\d)(?::([0-5]\d))?)?(?:([ap])\.?m\.?)?", re.IGNORECASE)
+_NAMED_TIMES = {"noon": "12pm", "midnight": "12am"}
 _BASED = re.compile(
-    r"(?=-?[A-Za-z]*\d)(-?[0-9A-Za-z]++)(?:_\{?\(?(\d{1,2})\)?\}?|\(?(?:in)?base_?(\d{1,2})\)?)"
+    r"(?=-?\(?[A-Za-z]*\d)(-?(?:\([0-9A-Za-z]++\)|[0-9A-Za-z]++))(?:_\{?\(?(\d{1,2}|[a-z]{3,8})\)?\}?|\(?(?:in)?base_?(\d{1,2}|[a-z]{3,8})\)?)"
 )
 
 
 def _time(text: str) -> Text | None:
+    text = re.sub(r"^(?:12(?::00)?)?(noon|midnight)$", lambda named: _NAMED_TIMES[named[1]], text.lower())
     found = _TIME.fullmatch(text)
     if not found or not (found[2] or found[4]) or int(found[1]) > 24:
         return None
     hour = int(found[1]) % 12 + 12 * (found[4] in ("p", "P")) if found[4] else int(found[1])
-    return Text(f"{hour}:{found[2] or '00'}:{found[3] or '00'}{' of the day' if found[4] else ''}")
+    known = found[4] or hour > 12  # which half of the day it is
+    return Text(f"{hour}:{found[2] or '00'}:{found[3] or '00'}{' of the day' if known else ''}")
 
 
 def _based(text: str) -> Text | None:
     found = _BASED.fullmatch(text)
-    base = int(found[2] or found[3]) if found else 0
-    digits = found[1].casefold() if found else ""
+    written = (found[2] or found[3]) if found else ""
+    base = int(written) if written.isdecimal() else NUMERALS.get(written, 0)
+    digits = found[1].casefold().strip("()") if found else ""
     valid = 2 <= base <= 36 and all(int(digit, 36) < base for digit in digits.lstrip("-"))
     in_capitals = found and found[1].upper() == found[1]  # 2a_{11} is a product, 2f_{16} a number
     return Text(f"{digits} in base {base}", digits) if valid and (in_capitals or base == 16) else None
@@ -217,6 +231,7 @@ _VARIABLE = rf"(?:[A-Za-z]|[A-Z]{{2,}}|\\(?:{'|'.join(GREEK)}))(?:_(?:\w|\{{[^{{
 _NAME = re.compile(
     rf"(?:m?\\(?:angle|triangle|overline|vec|hat|bar)\{{?|\{{)?{_VARIABLE}(?:\^\{{?-1\}}?)?\}}?(?:\((?:[A-Za-z0-9],?)+\))?"
     rf"|\\?(?:sin|cos|tan|cot|sec|csc)\(?(?:\\angle)?(?:{_VARIABLE}|[A-Z]{{3}})\)?|\\frac\{{d[a-z]\}}\{{d[a-z]\}}"
+    r"|(?:P|Pr|E|Var|N|\\Pr|\\det)\(?(?:[A-Za-z0-9,|=<>+]|\\cap|\\cup)+\)?"
     rf"|\((?:{_VARIABLE},)+{_VARIABLE}\)|\|[A-Z]{{2}}\||\[[A-Z]{{3,}}\]"
 )
 
@@ -278,6 +293,8 @@ def _related(sides: list[Value], signs: list[str], modulus: Tree) -> Value:
     trees = [side.tree for side in sides if isinstance(side, Quantity) and not side.percent]
     if len(trees) != len(sides):
         raise Refused
+    if signs == ["="] and _is_letter(trees[1]) and not names(trees[0]):  # 5 = x
+        return Named(trees[1], sides[0])
     if len(signs) == 1 and signs[0] not in MIRRORED:
         return Relation("=" if signs[0] == "~" else signs[0], trees[0], trees[1], modulus)
     if signs[0] in (">", ">="):
@@ -286,11 +303,15 @@ def _related(sides: list[Value], signs: list[str], modulus: Tree) -> Value:
         raise Refused
     for index in (1,) if len(trees) == 3 else (0, 1):
         bounds = trees[:index] + trees[index + 1 :]
-        if isinstance(trees[index], str) and trees[index] not in CONSTANTS and not any(map(names, bounds)):
+        if _is_letter(trees[index]) and not any(map(names, bounds)):
             return Named(trees[index], _interval(trees, signs, index))
     if len(trees) != 2:
         raise Refused
     return Relation(signs[0], trees[0], trees[1])
+
+
+def _is_letter(tree: Tree) -> bool:
+    return isinstance(tree, str) and tree not in CONSTANTS
 
 
 def _interval(trees: list[Tree], signs: list[str], index: int) -> Group:

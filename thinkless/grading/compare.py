@@ -24,6 +24,7 @@ from thinkless.grading.values import (
     Value,
     exact,
     is_decimal,
+    leaves,
     names,
     rewritten,
 )
@@ -80,12 +81,13 @@ def _choice(gold: str) -> str | None:
 def _chosen(given: str) -> str | None:
     """The choice that an answer names: B, (B), or B. with the text of the choice behind it."""
     found = re.fullmatch(
-        r"(?i:(?:option|choice|answer)\s*)?\(?([A-Za-z])\)?|(?:\(([A-Z])\)|([A-Z])\s*[.:)])(.*)",
+        r"(?i:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s*(?:is\b|:)?\s*)?\(?([A-Za-z])\)?|(?:\(([A-Z])\)|([A-Z])\s*[.:)])(.*)",
         _bare(given),
         re.DOTALL,
     )
+    doubts = r"(?i)\s*(?:\?|(?:is|isn|are|cannot|can|could|may|might|maybe|perhaps|unless|if|wrong)\b)"
     others = r"(?i:\b(?:or|and|not|nor|neither)\b)|(?<![\\A-Za-z])[A-Z](?![A-Za-z])"
-    if not found or re.search(others, found[4] or ""):
+    if not found or re.search(others, found[4] or "") or re.match(doubts, found[4] or ""):
         return None
     return (found[1] or found[2] or found[3]).upper()
 
@@ -116,7 +118,7 @@ def _ask(algebra: Algebra) -> ModuleType:
 
 def equal(a: Tree, b: Tree, algebra: Algebra) -> bool:
     """Whether two expressions have one value, six digits being enough of an endless decimal."""
-    a, b = in_one_case(a, b)
+    a, b = in_same_letters(a, b)
     if a == b:
         return True
     x, y = exact(a), exact(b)
@@ -125,9 +127,13 @@ def equal(a: Tree, b: Tree, algebra: Algebra) -> bool:
     return x == y or _rounds_to(a, x, b, y) or _rounds_to(b, y, a, x)
 
 
-def in_one_case(a: Tree, b: Tree) -> tuple[Tree, Tree]:
-    """Take 3R^2 for 3r^2 where neither answer has both letters."""
+def in_same_letters(a: Tree, b: Tree) -> tuple[Tree, Tree]:
+    """Take 3R^2 for 3r^2 where neither answer has both letters, and 4I for 4i, as some programs write it."""
     first, second = names(a), names(b)
+    if "I" in first - second and "i" in leaves(b):
+        return rewritten(a, lambda part: "i" if part == "I" else part), b
+    if "I" in second - first and "i" in leaves(a):
+        return a, rewritten(b, lambda part: "i" if part == "I" else part)
     small = {name.lower() for name in first | second}
     if first == second or not len(first) == len(second) == len(small):
         return a, b
@@ -162,6 +168,9 @@ def _quantities(a: Quantity, b: Quantity, algebra: Algebra) -> bool:
 
 
 def _groups(a: Group, b: Group, algebra: Algebra) -> bool:
+    for one, other in ((a, b), (b, a)):
+        if one.braced and len(one.members) == 1 and other.kind == "()":  # the set of one point
+            return same(one.members[0], other, algebra)
     kinds = {a.kind, b.kind}
     letters = len(_assigned(a)), len(_assigned(b))
     point = kinds == {"list"} and min(letters) == 0 and max(letters) == len(a.members) > 1
@@ -212,6 +221,9 @@ def _ratios(a: tuple[Any, ...], b: tuple[Any, ...], algebra: Algebra) -> bool:
 
 
 def _group_and_single(a: Group, b: Value, algebra: Algebra) -> bool:
+    if a.kind == "()" and isinstance(b, Quantity) and isinstance(b.tree, tuple) and b.tree[0] == "matrix":
+        column = [Quantity(*row[1:]) for row in b.tree[1:] if len(row) == 2]
+        return len(a.members) == len(column) and all(map(same, a.members, column, [algebra] * len(column)))
     if a.kind == "ratio" and isinstance(b, Quantity) and len(a.members) == 2 and not b.unit:
         return _ratios(a.members, (b, Quantity(Fraction(1))), algebra)
     return a.kind == "list" and len(a.members) == 1 and same(a.members[0], b, algebra)
@@ -227,6 +239,8 @@ def _group_and_relation(a: Group, b: Relation, algebra: Algebra) -> bool:
 def _named(a: Named, b: Value, algebra: Algebra) -> bool:
     if not isinstance(b, Named | Relation):
         return same(a.value, b, algebra)
+    if isinstance(b, Relation) and isinstance(a.value, Group):  # x in a set, x != 2
+        return names(("=", b.left, b.right)) == {a.name} and _group_and_relation(a.value, b, algebra)
     if isinstance(b, Named) and a.name == b.name:
         return same(a.value, b.value, algebra)
     first, second = _equation(a), _equation(b)

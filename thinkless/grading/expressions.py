@@ -8,7 +8,9 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import reduce
 
+from thinkless.grading.numerals import LONGEST, read_numeral
 from thinkless.grading.tokens import END, FUNCTIONS, VALUES, Token
 from thinkless.grading.units import TEMPERATURES
 from thinkless.grading.values import Tree
@@ -19,6 +21,7 @@ DEEPEST = 40
 _INVERSE = {"sin": "asin", "cos": "acos", "tan": "atan"}
 _PAIRS = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil", "|": "|"}
 _ACTING = {"\\lfloor": "floor", "\\lceil": "ceil", "|": "abs"}
+_OF_SEVERAL = {"gcd", "lcm", "max", "min", "binomial"}
 _SUMS = {"+": "add", "-": "sub", "\\pm": "pm", "\\mp": "mp"}
 _MATRICES = {"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"}
 
@@ -75,7 +78,7 @@ class Expressions:
 
     def expression(self) -> Tree:
         tree = self.sum()
-        return ("binomial", tree, self.sum()) if self.skip("\\choose") else tree
+        return ("binomial", tree, self.sum()) if self.skip("\\choose", "choose") else tree
 
     def sum(self) -> Tree:
         tree = Fraction(0) if self.next.text in ("\\pm", "\\mp") else self.product()
@@ -115,7 +118,7 @@ class Expressions:
         )
 
     def signed(self) -> Tree:
-        if self.skip("-"):
+        if self.skip("-", "negative", "minus"):
             return ("neg", self.deeper(self.signed))
         self.skip("+")
         return self.power()
@@ -143,6 +146,9 @@ class Expressions:
             return number(self.take())
         if token.kind == "name":
             return self.named(self.take().removeprefix("\\"))
+        if token.kind == "word" and (numeral := read_numeral([text.lower() for text in self.texts(LONGEST)])):
+            self.position += numeral[1]
+            return numeral[0]
         text = self.take()
         if text in _PAIRS and not (text == "|" and self.in_bars):
             tree = self.within(_PAIRS[text], self.expression)
@@ -172,11 +178,14 @@ class Expressions:
         """A constant, a function with its argument, or a variable with its subscript."""
         if name in VALUES:
             return VALUES[name]
+        name = FUNCTIONS.get(name, name)
         if name == "sqrt":
             index = self.within("]", self.expression) if self.skip("[") else Fraction(2)
             return ("power", self.atom(), ("div", Fraction(1), index))
-        if name in FUNCTIONS:
-            return self.function(FUNCTIONS[name])
+        if name in _OF_SEVERAL:
+            return self.of_several(name)
+        if name in FUNCTIONS.values():
+            return self.function(name)
         if self.skip("_"):
             name += "_"
             if self.skip("{"):
@@ -193,6 +202,18 @@ class Expressions:
             name += f"({inside})"
         return name
 
+    def of_several(self, name: str) -> Tree:
+        """A function of two arguments or more: gcd(12, 18, 30)."""
+        closer = ")" if self.take("(", "\\{") == "(" else "\\}"
+        _, *entries = self.within(closer, lambda: self.entries(","))
+        return reduce(lambda tree, entry: (name, tree, entry), entries)
+
+    def entries(self, separator: str) -> Tree:
+        row = [self.expression()]
+        while self.skip(separator):
+            row.append(self.expression())
+        return ("row", *row)
+
     def function(self, name: str) -> Tree:
         base = self.atom() if self.skip("_") else None
         exponent = self.exponent() if self.skip("^") else None
@@ -204,7 +225,7 @@ class Expressions:
             tree = self.deeper(self.power)
             while self.continues() and self.next.text.removeprefix("\\") not in FUNCTIONS:
                 tree = ("mul", tree, self.power())
-        tree = (name, tree)
+        tree = ("add", ("cos", tree), ("mul", "i", ("sin", tree))) if name == "cis" else (name, tree)
         if base is not None:
             if name != "log":
                 raise Refused
@@ -219,10 +240,7 @@ class Expressions:
                 pass
         rows, end = [], "\\end{" + kind + "}"
         while not self.skip(end):
-            row = [self.expression()]
-            while self.skip("&"):
-                row.append(self.expression())
-            rows.append(("row", *row))
+            rows.append(self.entries("&"))
             if self.next.text != end:
                 self.take("\\\\")
         if len(set(map(len, rows))) != 1:

@@ -7,16 +7,17 @@ from thinkless.grading.tokens import END, Token
 from thinkless.grading.units import BEHIND, CURRENCIES, POWERS, SCALES, conversion, may_describe, unit_name
 from thinkless.grading.values import Quantity, Tree, exact, operations, rewritten
 
-SEPARATORS = {",", ";", "and", "or", "和", "或"}
+SEPARATORS = {",", ";", "and", "or", "&", "和", "或"}
 MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 EQUAL = {"=", "~"}
 RELATIONS = {*EQUAL, *MIRRORED, "!=", "\\equiv"}
 JOINS = {"\\cup": "cup", "\\cap": "cap", "\\setminus": "setminus"}
-_ENDS = {*SEPARATORS, *RELATIONS, *JOINS, ")", "]", "\\}", "\\rangle", ":", "to", "|", "[", "\\mod", "mod"}
+_CLOSING = {")", "]", "}", "\\}", "\\rangle"}
+_ENDS = {*SEPARATORS, *RELATIONS, *JOINS, *_CLOSING, ":", "to", "|", "[", "\\mod", "mod"}
 """Signs before which a quantity ends."""
 _TRIGONOMETRIC = {"sin", "cos", "tan", "cot", "sec", "csc"}
 _DEGREES = {"degree", "celsius", "fahrenheit"}
-_PUNCTUATION = set("\"'.,!?()-{}:")
+_PUNCTUATION = set("\"'.,!()-{}:")
 
 
 def plain(tokens: tuple[Token, ...]) -> str:
@@ -77,7 +78,7 @@ class Quantities(Expressions):
         """The unit up to the quantity's end, as factors: km/h gives km to the 1 and h to the -1."""
         found: list[tuple[str, int]] = []
         power, sign, open_end = 1, 1, False
-        while not self.at_end() and self.next.text != "}" and (open_end or self.next.kind != "number"):
+        while not self.at_end() and (open_end or self.next.kind != "number"):
             text, was_open, open_end = self.take(), open_end, True
             if text in ("/", "per", "a") and not was_open:
                 sign = -1
@@ -95,7 +96,11 @@ class Quantities(Expressions):
             elif name := unit_name(text):
                 found.append((name, sign * power))
                 power, open_end = 1, False
-            elif text == "." or (text in BEHIND and found):
+            elif (
+                (text == "." and (found or power > 1))
+                or text in BEHIND
+                or (text == "times" and self.at_end())
+            ):
                 open_end = was_open
             elif not (text in ("*", "of") and found) and (was_open or not may_describe(text)):
                 raise Refused

@@ -9,6 +9,7 @@ is never closed was cut off, and is no answer.
 import re
 from collections import deque
 
+from thinkless.grading.prose import EDGES, from_line, last_list
 from thinkless.modes import END_OF_THINKING, Mode
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*+")
@@ -62,26 +63,10 @@ _SAYS = re.compile(
 _CLAUSE_END = re.compile(
     r"[.!](?=\s|[*_]*$)|[。，]|,?\s+(?:because|since|so|which|where|as)\b|,\s+(?!and\b|or\b)(?=[A-Za-z]{2})"
 )
-_NUMBER = re.compile(
-    r"(?<![\w.])(?:[-−][$€£¥]?)?(?:\d+(?::\d\d)+(?:\s?[ap]\.?m\b)?"
-    r"|\d+(?:,\d+)*(?:\.\d+)?(?:/\d+)?(?:\s?\\?%|\s(?:hundred|thousand|[mb]illion)\b)?)"
-)
-_EQUALS = re.compile(r"(?<![<>!:])=")
-_EITHER = re.compile(r"\b[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}\bor\b\s*[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}$")
-_HEDGE = re.compile(
-    r"(?:(?:\b(?:not|never|cannot|whether)|n['’]t)(?:\s+(?:be|equal|to|exactly|it|is))*"
-    r"|\b(?:between|(?:more|less|fewer|greater|larger|smaller)\s+than))\s+[$€£¥]?$",
-    re.IGNORECASE,
-)
-"""What makes a number behind it another answer, or none."""
-_WORD = re.compile(r"(?<!\\)(?<![A-Za-z])(?!(?:sqrt|pi|sin|cos|tan|log|ln)\b)[^\W\d_]{2,}+")
+_ASIDE = re.compile(r"\s*\((?:see|as|from|since|because|rounded|which|by|i\.e)\b[^()]*\)[\s.]*$")
 _NOISE = re.compile(r"[\s`*_#~-]*+")
-_COURTESY = re.compile(
-    r"\b(?:hope|help|know|free|questions?|clarif\w+|thanks?|luck|welcome)\b", re.IGNORECASE
-)
 _LINES, _CHARACTERS = 12, 4_000
 """How far from the end an answer without a box is looked for."""
-_EDGES = re.compile(r"^(?:\*\*|[\s.`_$。])++|(?:\*\*|[\s.`_$。])++$")
 
 
 def final_answer(response: str) -> str:
@@ -111,28 +96,20 @@ def _from_prose(answer: str) -> str:
     ]
     tail = "\n".join(lines)
     said, formulas = _last(_SAYS, tail), list(_FORMULA.finditer(tail))
-    if said and _EDGES.sub("", tail[said.end() :]):
+    if said and EDGES.sub("", tail[said.end() :]):
         return _said(tail[said.end() :])
     behind = tail[formulas[-1].end() :].partition("\n")[2] if formulas else tail
     for line in reversed(behind.split("\n")):
-        if found := _from_line(line):
+        if found := from_line(line):
             return found
     if formulas:
-        several = _last_list(tail, formulas)
-        return tail[several[0].start() : several[-1].end()] if several[1:] else _content(several[0])
-    return _EDGES.sub("", lines[-1]) if lines else ""
+        start, end = last_list(tail, [formula.span() for formula in formulas])
+        return tail[start:end] if start < formulas[-1].start() else _content(formulas[-1])
+    return EDGES.sub("", lines[-1]) if lines else ""
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     return next(iter(deque(pattern.finditer(text), maxlen=1)), None)
-
-
-def _last_list(text: str, found: list[re.Match[str]]) -> list[re.Match[str]]:
-    """The last of them, or the last several if they are joined: 3, 4 or 5."""
-    first, joint = len(found) - 1, r",?\s+(?:or|and)\s+[$€£¥]?"
-    while first and re.fullmatch(joint, text[found[first - 1].end() : found[first].start()]):
-        first, joint = first - 1, r",\s+[$€£¥]?|,?\s+(?:or|and)\s+[$€£¥]?"
-    return found[first:]
 
 
 def _content(formula: re.Match[str]) -> str:
@@ -143,24 +120,6 @@ def _said(text: str) -> str:
     """What follows "the answer is": a formula, or the rest of the clause."""
     if formula := _FORMULA.match(text):
         return _content(formula)
-    line = text.split("\n")[0]
+    line = _ASIDE.sub("", text.split("\n")[0])
     end = _CLAUSE_END.search(line)
-    return _EDGES.sub("", line[: end.start() if end else None])
-
-
-def _from_line(line: str) -> str:
-    """A line's answer: what follows its last `=`, or all of it if it has no words, or its last number."""
-    text = _EDGES.sub("", line if "=" in line else re.sub(r"^[^\n:]{0,30}:\s", "", line))
-    if either := _EITHER.search(text):
-        return either[0]
-    if _EQUALS.search(text):
-        right = _EQUALS.split(text)[-1].strip()
-        number = _NUMBER.match(right)
-        return number[0] if number and _WORD.search(right) else right
-    if re.search(r"[A-Za-z√π\\]", text) and not _WORD.search(text):
-        return text
-    if numbers := list(_NUMBER.finditer(text)):
-        several = _last_list(text, numbers)
-        hedge = _HEDGE.search(text[: several[0].start()])
-        return text[(hedge or several[0]).start() : several[-1].end()]
-    return text if len(text.split()) <= 4 and not _COURTESY.search(text) else ""
+    return EDGES.sub("", line[: end.start() if end else None])

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
+from thinkless.grading.numerals import NUMERALS
 from thinkless.grading.units import BARE, POWERS, SCALES, unit_name
 
 
@@ -25,16 +26,22 @@ _FUNCTIONS = (
 )
 FUNCTIONS = {name: name for name in re.findall(r"\w+", _FUNCTIONS)}
 FUNCTIONS |= {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "ln": "log"}
-VALUES = {"pi": "pi", "infty": "oo", "infinity": "oo", "oo": "oo", "inf": "oo"}
+FUNCTIONS |= {"tg": "tan", "ctg": "cot", "arctg": "atan", "comb": "binomial", "nCr": "binomial"}
+FUNCTIONS |= {name: name for name in ("cis", "gcd", "lcm", "max", "min", "binomial")}
+FUNCTIONS |= {name.capitalize(): function for name, function in FUNCTIONS.items()}
+VALUES = dict.fromkeys(("pi", "Pi", "PI"), "pi")
+VALUES |= dict.fromkeys(("infty", "infinity", "Infinity", "oo", "inf"), "oo")
 GREEK = re.findall(
     r"\w+",
     """alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma
     tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell""",
 )
-_JOINING = {"and", "or", "to", "mod", "st", "nd", "rd", "th", "per"}
+_SHORT_WORDS = {"and", "or", "to", "mod", "st", "nd", "rd", "th", "per", "pct", "DNE"}
+_ARGUMENT = re.compile(r"\s*+(?:[({\\|]|[A-Za-z](?![A-Za-z]))")
 
 _SPELLINGS = {
-    "": "left right big bigl bigr Big Bigl Bigr bigg Bigg displaystyle textstyle large Large /",
+    "": "left right big bigl bigr Big Bigl Bigr bigg Bigg middle displaystyle textstyle tiny "
+    "small large Large checkmark hfill mathstrut nonumber /",
     " ": ", ; : > quad qquad space enspace",
     "*": "cdot times ast",
     "/": "div",
@@ -47,7 +54,14 @@ _SPELLINGS = {
     "|": "mid vert lvert rvert |",
     ":": "colon",
     "...": "ldots cdots dots",
-    "°": "degree degrees",
+    "°": "degree degrees deg",
+    "or": "lor vee",
+    "and": "land wedge",
+    "\\{": "lbrace",
+    "\\}": "rbrace",
+    "[": "lbrack",
+    "]": "rbrack",
+    "&": "&",
     "\\frac": "dfrac tfrac cfrac",
     "\\binom": "dbinom tbinom",
     "\\emptyset": "varnothing",
@@ -57,13 +71,13 @@ _SPELLINGS = {
 _COMMANDS = {f"\\{name}": sign for sign, names in _SPELLINGS.items() for name in names.split(" ")}
 _COMMANDS |= {"\\ ": " ", "\\%": "%"}
 _LOOKALIKES = str.maketrans(
-    dict(zip("−–∗⁄÷×·⋅。、：；（）“”’′≈º", "--*//***.,:;()\"\"''~°", strict=True))
+    dict(zip("−–∗⁄÷×·⋅。、：；（）“”’′º", "--*//***.,:;()\"\"''°", strict=True))
     | {
         sign: f"{name} "
         for sign, name in re.findall(
             r"(\S) (\S+)",
-            r"√ \sqrt ∛ \sqrt[3] ∞ \infty ± \pm ∓ \mp ℝ \mathbbR … ... ≤ <= ≥ >= ⩽ <= ⩾ >= ≠ != "
-            r"∪ \cup ∩ \cap ∈ \in ∅ \emptyset Ω \Omega ∠ \angle µ \mu ≡ \equiv "
+            r"≈ \approx √ \sqrt ∛ \sqrt[3] ∞ \infty ± \pm ∓ \mp ℝ \mathbbR … ... ≤ <= ≥ >= ⩽ <= ⩾ >= ≠ != "
+            r"∪ \cup ∩ \cap ∈ \in ∅ \emptyset Ω \Omega ∠ \angle µ \mu ℃ °C ℉ °F ≡ \equiv "
             r"⌊ \lfloor ⌋ \rfloor ⌈ \lceil ⌉ \rceil",
         )
     }
@@ -89,6 +103,8 @@ def _folded(sign: str) -> str:
     name = unicodedata.name(sign, "").split()
     if name[:1] == ["GREEK"] and name[2:3] == ["LETTER"] and len(name) == 4:
         return f"\\{name[3].lower() if name[1] == 'SMALL' else name[3].capitalize()} "
+    if unicodedata.category(sign) == "So" and sign >= "\u2600":  # ✓ and the like
+        return ""
     return str(unicodedata.decimal(sign, sign))
 
 
@@ -100,12 +116,20 @@ def _primes(found: re.Match[str]) -> str:
     return "'" * found[1].count("p")
 
 
+def _lines_as_list(found: re.Match[str]) -> str:
+    return found[1].replace("\\\\", ", ")
+
+
 def _mixed(found: re.Match[str]) -> str:
     whole, top, bottom = found[1], found[2] or found[4] or found[6], found[3] or found[5] or found[7]
     return f"({whole}+{top}/{bottom})" if 0 < int(top) < int(bottom) else found[0]
 
 
-_STYLES = r"\\(?:math(?!rm|sf|bb)[a-z]+|bm|boldsymbol|underline|emph|boxed|fbox)" + _BRACED
+def _selections(found: re.Match[str]) -> str:
+    return rf"(\binom{{{found[1]}}}{{{found[3]}}}{rf'*{found[3]}!' if found[2] == 'P' else ''})"
+
+
+_STYLES = r"\\(?:math(?!rm|sf|bb)[a-z]+|ensuremath|bm|boldsymbol|underline|emph|boxed|fbox)" + _BRACED
 _UPRIGHT = r"\\(?:text[a-z]*|math(?:rm|sf)|operatorname\*?|mbox|hbox)" + _BRACED
 _FRACTION = r"\\[dtc]?frac\s*+(?:\{(\d+)\}\s*+\{(\d+)\}|(\d)\s?(\d)(?!\d))"
 _GAP = r"(?:\s|~|\\[,; ])"
@@ -116,8 +140,23 @@ _LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\bUS(?:D\s++(?=[\d.])|D?\s*+\\?\$)", r"\\$"),
     (r"(?<=\d)'(?=\d{3}(?!\d))", ""),  # 2'500 is Swiss
     (r"\\lg(?![A-Za-z])", r"\\log_{10} "),
-    (r"\{,\}", ","),
-    (r"\\(?:text)?color\s*+\{[^{}]*+\}", ""),
+    (r"(?<![A-Za-z\\])log(10|2)\s*+(?=\()", r"\\log_{\1}"),
+    (r"(?<=\d)\s*+[xX]\s*+(?=10\s*+\^)", r"\\cdot "),
+    (r"(?<=[)\]])\s*+(?:U|union)\s*+(?=[(\[])", r"\\cup "),
+    (r"\\widebar(?![a-z])", r"\\overline"),
+    (r"(?<=[.\d])\{\s*+(\\(?:overline|bar|dot)\s*+\{?\d++\}?)\s*+\}", r"\1"),
+    (r"\\overline\s*+\{(?:\\[,;!]|\s)*+(\d++)(?:\\[,;!]|\s)*+\}", r"\\overline{\1}"),
+    (r"(?<=\.)(\d++)\s*+(?:\\text\s*+\{\s*+)?(?:repeating|recurring)\s*+\}?$", r"\\overline{\1}"),
+    (r"^(?:\s|\\[,;:>])++|(?:\s|\\[,;:>])++$", ""),
+    (r"\{([,:])\}", r"\1"),
+    (r"^\s*+\{([^{}]*+)\}\s*+$|\\(?:left|right)\s*+\.|\{\s*+\}(?=\s*+[_^])", r"\1"),
+    (r"(?<![\\A-Za-z])([dt]?frac|sqrt)(?=\{)", r"\\\1"),
+    (r"\\(?:text|math)?color(?:box)?\s*+(?:\[[a-z]++\]\s*+)?\{[^{}]*+\}", ""),
+    (r"\\(?:tag|label)\s*+\{[^{}]*+\}", ""),
+    (r"\{\s*+\\(?:bf|rm|it|sf|tt)(?![a-z])([^{}]*+)\}|\\(?:bf|rm|it|sf|tt)(?![a-z])", r"\1"),
+    (r"\\begin\s*+\{cases\}([^&]*?)\\end\s*+\{cases\}", _lines_as_list),
+    (r"\\(?:[hv]space\*?|[hv]?phantom)\s*+\{[^{}]*+\}|\\hline(?![a-z])", " "),
+    (r"\\(?:begin|end)\s*+\{(?:align|aligned|gather|gathered|split|equation)\*?\}|&(?=\s*+=)", " "),
     (r"\\mathbb\s*+\{?([A-Z])\}?", r"\\mathbb\1 "),
     *[(_STYLES, r" {\1}")] * 3,  # styles stand in styles, seldom deeper
     *[(_UPRIGHT, rf"{_UP}\1{_DOWN}")] * 3,
@@ -127,7 +166,11 @@ _LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\^\s*+\{?\s*+(?:\\circ(?![a-z])|°)\s*+\}?|\\circ\s*+(?=[CF]?\s*+$)", "°"),
     (r"\^\s*+\{?\s*+((?:\\prime\s*+)++)\}?", _primes),
     (rf"\^\s*+\{{?(\s*+{_UP}\s*+(?:st|nd|rd|th)\s*+{_DOWN})\}}?", r" \1"),
+    (r"\^\s*+\{\s*+((?:st|nd|rd|th)(?![a-z]))\s*+\}", r" \1"),
+    (r"\\(?:hat|vec)(?![a-z])\s*+\{?\s*+\\?([A-Za-z])(?:(?<=[ij])math)?(?![A-Za-z])\s*+\}?", r" \1 "),
+    (rf"(?:\{{\s*+\}})?[_^]\s*+\{{?(\d+)\}}?\s*+{_UP}?([CP]){_DOWN}?\s*+_\s*+\{{?(\d+)\}}?", _selections),
     (rf"\\mu\s*+{_UP}", f"{_UP}micro"),
+    (r"(?<=[\d ])\\mu\s*+(?=[mgsLlF](?![A-Za-z]))", " micro"),
     (rf"\(\s*+[{_UP}\\]?mod(?![a-z])[{_DOWN}\s]*+([^()]*+)\)", r"\\mod{\1}"),
     (r"\+/-|(?<=\s)\+-(?=\s)", r"\\pm "),
     (r"\bper cent\b", "percent"),
@@ -187,7 +230,8 @@ def tokenize(cleaned: str, grouped: bool = True, bare_units: bool = False) -> li
         if kind == "mark":
             upright += 1 if text == _UP else -1
         elif kind == "letters":
-            tokens += _letters(text, tokens[-1] if tokens else END, spaced, upright > 0, bare_units)
+            argument = _ARGUMENT.match(cleaned, match.end()) is not None
+            tokens += _letters(text, tokens[-1] if tokens else END, spaced, upright > 0, bare_units, argument)
         elif kind == "row":
             tokens.append(Token("sign", "\\\\"))
         elif text and text != " " and kind != "space":
@@ -196,12 +240,19 @@ def tokenize(cleaned: str, grouped: bool = True, bare_units: bool = False) -> li
     return tokens
 
 
-def _letters(run: str, before: Token, spaced: bool, upright: bool, bare_units: bool) -> list[Token]:
+def _letters(
+    run: str, before: Token, spaced: bool, upright: bool, bare_units: bool, argument: bool
+) -> list[Token]:
     """A run of letters: a function, a word, or a product of variables."""
-    if run in FUNCTIONS or run in VALUES:
-        return [Token("name", run)]
     behind_number = before.kind in ("number", "word", "name") or before.text in set("})/{.")
-    known = run in _JOINING or run.lower() in SCALES or run in POWERS or before.kind == "word"
+    is_measure = behind_number and not argument and unit_name(run) is not None  # 5 min, but min(5, 6)
+    if (run in FUNCTIONS and not is_measure) or run in VALUES:
+        return [Token("name", run)]
+    if run in GREEK and (len(run) > 3 or run in ("phi", "psi", "chi", "rho", "tau")):
+        return [Token("name", run)]
+    known = (
+        run in _SHORT_WORDS or run.lower() in {*SCALES, *NUMERALS} or run in POWERS or before.kind == "word"
+    )
     known = known or (behind_number and unit_name(run) is not None)
     if len(run) == 1:
         is_unit = bare_units and run in BARE and (spaced or before.text in ("/", "{"))

@@ -17,7 +17,8 @@ SCALES = {
     "trillion": 10**12,
 }
 POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
-CURRENCIES = {"$": "dollar", "\\$": "dollar", "€": "euro", "£": "£", "¥": "yen", "₹": "rupee"}
+CURRENCIES = {"$": "dollar", "\\$": "dollar", "€": "euro", "£": "£", "¥": "yen", "₹": "rupee", "₩": "won"}
+CURRENCIES |= {"₽": "rouble"}
 TEMPERATURES = {"C": "celsius", "Celsius": "celsius", "F": "fahrenheit", "Fahrenheit": "fahrenheit"}
 BEHIND = {"old", "long", "wide", "tall", "high", "deep", "each", "left"}
 """Words that may follow a unit: 5 years old."""
@@ -37,12 +38,16 @@ current 1 ampere A amp; current.time 1 coulomb C; mass.length2.time-3.current-1 
 mass.length2.time-3.current-2 1000 ohm \\Omega; mass-1.length-2.time4.current2 .001 farad F;
 kelvin 1 kelvin K; celsius 1 celsius; fahrenheit 1 fahrenheit; amount 1 mole mol; degree 1 degree ° deg;
 radian 1 radian rad; dollar 1 dollar $ USD buck; dollar .01 cent c ¢; euro 1 euro € EUR; yen 1 yen ¥;
-yuan 1 yuan RMB; pounds 1 £ GBP; rupee 1 rupee ₹; data 1 bit; data 8 byte"""
+yuan 1 yuan RMB; pounds 1 £ GBP; rupee 1 rupee ₹; data 1 bit; data 8 byte;
+mass.length2.time-2 4184 calorie cal; won 1 won ₩; rouble 1 rouble ruble ₽; AUD 1 AUD; CAD 1 CAD"""
 """Dimensions, a size in them, and the unit's spellings."""
-_PREFIXES = {"nano": "1e-9", "micro": "1e-6", "milli": ".001", "centi": ".01", "kilo": "1e3", "mega": "1e6"}
+_PREFIXES = {"nano": "1e-9", "micro": "1e-6", "milli": ".001", "centi": ".01"}
+_PREFIXES |= {"kilo": "1e3", "mega": "1e6", "giga": "1e9"}
 _SHORT = """
 kilometer km; centimeter cm; millimeter mm; nanometer nm; kilogram kg kilo; milligram mg; milliliter mL ml cc;
-kilonewton kN; kilojoule kJ; kilowatt kW; kilopascal kPa; kilohertz kHz; megahertz MHz;
+kilonewton kN; kilojoule kJ; kilowatt kW; kilopascal kPa; kilohertz kHz; megahertz MHz; kilocalorie kcal;
+kilobyte KB kB; megabyte MB; gigabyte GB; kilowatthour kWh; electronvolt eV; decibel dB; atmosphere atm;
+rpm; mpg; tesla; weber Wb;
 unit; percentage point; people person men women children sheep fish mice geese"""
 """Spellings of units with a prefix, and of what is counted."""
 _TABLE = [(words[0], words[1], words[2:]) for words in map(str.split, _MEASURES.split(";"))]
@@ -58,13 +63,14 @@ _NAMES = {spelling: names[0] for names in _SPELLINGS for spelling in names}
 _CHANGING = frozenset(
     re.findall(
         r"\w+",
-        """or and not no nor none neither either both than then more less fewer most least at about around if
-        but is are was were be has have does as plus minus times squared cubed half halves third thirds
-        quarter quarters fourths fifths sixths eighths tenths hundredths thousandths tens hundreds thousands
-        millions billions dozens pairs twice thrice mod factorial root roots sqrt log logs over under above
-        below between to from until except without zero one two three four five six seven eight nine ten
-        eleven twelve twenty thirty forty fifty sixty seventy eighty
-        ninety wrong incorrect false this his always sometimes perhaps maybe unless powers digits yes""",
+        """or and not no nor none neither either both than then more less fewer most least at about
+        around if but is are was were be has have does as plus minus times squared cubed half halves
+        third thirds quarter quarters fourths fifths sixths eighths tenths hundredths thousandths tens
+        hundreds thousands millions billions dozens pairs twice thrice mod factorial root roots sqrt
+        log logs over under above below between to from until except without zero one two three four
+        five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty
+        ninety ones twos threes fours fives sixes sevens eights nines wrong incorrect false this his always
+        sometimes perhaps maybe unless powers digits yes""",
     )
 )
 _CHANGING_ABROAD = {*"百千万億亿兆十半或和与不非余多以上下и", "или", "не"}

@@ -137,6 +137,15 @@ def _binomial(bits: int, n: Fraction, k: Fraction) -> Fraction | None:
     return Fraction(math.comb(int(n), int(k))) if whole else None
 
 
+def _of_integers(function: Callable[[int, int], int]) -> Callable[..., Fraction | None]:
+    """Of two integers, as a Fraction; None of others."""
+
+    def of_two(bits: int, a: Fraction, b: Fraction) -> Fraction | None:
+        return Fraction(function(int(a), int(b))) if a.denominator == b.denominator == 1 else None
+
+    return of_two
+
+
 _RATIONAL: dict[str, Callable[..., Fraction | None]] = {
     "add": lambda bits, a, b: a + b,
     "sub": lambda bits, a, b: a - b,
@@ -149,4 +158,8 @@ _RATIONAL: dict[str, Callable[..., Fraction | None]] = {
     "power": _power,
     "factorial": _factorial,
     "binomial": _binomial,
+    "gcd": _of_integers(math.gcd),
+    "lcm": _of_integers(math.lcm),
+    "max": lambda bits, a, b: max(a, b),
+    "min": lambda bits, a, b: min(a, b),
 }

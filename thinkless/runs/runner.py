@@ -260,6 +260,8 @@ class Runner:
             kept.rename(folder)
         folder.mkdir(exist_ok=True)
         if not (folder / MANIFEST).exists():
+            for half in folder.glob("tmp????????"):  # what `datasets` was writing when it was killed
+                half.unlink()
             write_json(folder / BEGUN, {"key": key})
 
     def _execute(self, name: str):

@@ -231,7 +231,7 @@ def test_a_broken_off_stage_goes_on_in_its_folder(tmp_path):
 
 
 def test_what_a_library_was_writing_when_it_was_killed_is_gone(tmp_path):
-    """`datasets` writes into files such as tmphvi5_ac5 beside its rows, and moves them when they are whole."""
+    """`datasets` writes into files such as tmphvi5_ac5 beside its rows, and moves them when they are done."""
     runner = make(tmp_path)
     for _ in range(2):
         with pytest.raises(RuntimeError):

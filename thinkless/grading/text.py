@@ -61,7 +61,8 @@ _SAYS = re.compile(
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(
-    r"[.!](?=\s|[*_]*$)|[。，]|,?\s+(?:because|since|so|which|where|as)\b|,\s+(?!and\b|or\b)(?=[A-Za-z]{2})"
+    r"[.!](?=\s|[*_]*$)|[。，]|,?\s+(?:because|since|so|which|where|as|after|once|when|using)\b"
+    r"|,\s+(?!and\b|or\b)(?=[A-Za-z]{2})|;\s+(?=[A-Za-z]{2})|\s+[-–—]\s+(?=[a-z]{2})|\s+and\s+(?:that|this|we|it)\b"
 )
 _ASIDE = re.compile(r"\s*\((?:see|as|from|since|because|rounded|which|by|i\.e)\b[^()]*\)[\s.]*$")
 _NOISE = re.compile(r"[\s`*_#~-]*+")

@@ -16,7 +16,7 @@ from datasets import disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from thinkless.runs.parameters import check_seed, runs_folder
-from thinkless.runs.profiles import load_profile
+from thinkless.runs.profiles import ProfileError, load_profile
 from thinkless.runs.questions import SELECTED
 from thinkless.runs.runner import Run, Runner, Stage
 from thinkless.runs.schema import StageKind
@@ -87,6 +87,8 @@ def pipeline(
     Raises ProfileError if a parameter is impossible.
     """
     check_seed(seed)
+    if "\0" in f"{profile}{runs_dir}":
+        raise ProfileError("profile or runs_dir has a NUL character in it, which no file may have")
     folder = runs_folder(runs_dir)
     disable_progress_bars()
     transformers_logging.set_verbosity_error()

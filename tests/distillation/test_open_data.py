@@ -274,6 +274,19 @@ def test_folders_and_parquet(file, tokenizer, tmp_path):
         ('{"text": "a"}', r"open\.jsonl, line 4: .* expected one of the columns .*, got text"),
         ('{"messages": ["a"]}', r"open\.jsonl, line 4: not a question with an answer"),
         (json.dumps({"problem": "\ud83d", "generations": [LONG]}), r"open\.jsonl, line 4: .*surrogates not"),
+        (
+            json.dumps({"problem": "x", "answer": "\ud83d", "generations": [LONG]}),
+            r"line 4: .*surrogates not",
+        ),
+        (
+            json.dumps({"problem": "x", "answer": True, "generations": [LONG]}),
+            r"line 4: .*answer is True, exp",
+        ),
+        (
+            json.dumps({"problem": "x", "answer": [5], "generations": [LONG]}),
+            r"line 4: .*answer is \[5\], exp",
+        ),
+        ('{"problem": "x", "answer": Infinity, "generations": ["a</think>b"]}', r"line 4: .*answer is inf"),
         ('{"messages": 3}', r"open\.jsonl, line 4: not a question with an answer"),
     ],
 )

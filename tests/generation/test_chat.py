@@ -200,6 +200,7 @@ def test_a_session_in_the_terminal(folder, monkeypatch, capsys):
         (["base"], "has no control tokens, so it cannot choose"),
         (["nowhere"], "cannot load the model"),
         (["hybrid", "--temperature", "-1"], "temperature=-1.0"),
+        (["hybrid", "--max-tokens", "0"], "max_tokens=0"),
     ],
 )
 def test_a_mistake_is_one_line(folder, arguments, message, capfd):

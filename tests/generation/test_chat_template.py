@@ -122,6 +122,8 @@ def test_the_stock_layouts_have_the_traps_that_ours_removes(tmp_path):
         ("<short>It is the tag </think> that ends it.", "It is the tag </think> that ends it."),
         ("<think>hm</think>It is </think>, not <think>.", "It is </think>, not <think>."),
         ("hm</think>8", "8"),
+        ("\n<short>the tag </think> ends", "the tag </think> ends"),
+        ("  <short>8", "8"),
         (None, ""),
         ("", ""),
         ([], ""),
@@ -162,6 +164,7 @@ def test_an_answer_that_is_to_be_continued_stays_as_it_is(begun, r1):
         (QUESTION, {"mode": "fast"}, "mode=fast: expected think or short, or no mode"),
         (QUESTION, {"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools were given"),
         ([{"role": "user", "content": [{"type": "image"}]}], {}, "a part of the message is no text"),
+        ([{"role": "user", "content": 8}], {}, "the content of a message is no text"),
         ([{"role": "tool", "content": "8"}], {}, "role tool: expected system, user or assistant"),
     ],
 )

@@ -171,6 +171,16 @@ def test_the_group_is_shared_by_processes_that_alone_hold_no_whole_one():
     assert plan_of("h100x4", overrides).stages.loc["rl-degrpo-0", "rows or answers"] == 600 * 4
 
 
+def test_a_teacher_that_was_not_trained_to_answer_is_refused(tmp_path):
+    base = make_r1_layout(tmp_path / "base", context=131_072)
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": None}))
+    with pytest.raises(
+        PlanError, match=r"teacher .*base: has no chat template, expected a model that was tr"
+    ):
+        plan_of("h100x4", {"distill.short.path": str(base)})
+
+
 def test_turns_that_are_not_known_are_refused_before_anything_is_computed(tmp_path, capsys):
     path = str(make_other_turns_layout(tmp_path / "other", context=131_072))
     with pytest.raises(PlanError, match=r"model .*other: .* neither <｜User｜> nor <\|im_start\|>") as error:

@@ -58,6 +58,12 @@ def test_a_seed_that_is_none_is_refused_at_once(seed):
         pipeline("smoke", seed)
 
 
+@pytest.mark.parametrize("parameters", [{"profile": "smoke\0"}, {"profile": "smoke", "runs_dir": "a\0b"}])
+def test_a_name_that_no_file_may_have(parameters):
+    with pytest.raises(ProfileError, match="NUL"):
+        pipeline(**parameters)
+
+
 def test_the_smallest_and_largest_seed():
     check_seed(0)
     check_seed(SEEDS - 1)

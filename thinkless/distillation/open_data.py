@@ -31,6 +31,7 @@ from thinkless.generation import Completion
 from thinkless.grading import final_answer
 from thinkless.models import is_path
 from thinkless.modes import END_OF_THINKING, Mode
+from thinkless.problems.benchmarks import gold_text
 
 LEFT_OUT = (
     "filtered",
@@ -82,7 +83,10 @@ def read_record(row: Mapping[str, Any], mode: Mode = Mode.THINK) -> Record | str
         return "no_question"
     paired = row.get(f"{mode.label}_response")
     text = _text(row, "".join(answered)) if paired is None else mode.value + paired
-    (question + text).encode()  # half of a surrogate pair is a ValueError here, where the row is known
+    gold = _gold(row)
+    (
+        question + text + (gold or "")
+    ).encode()  # half of a surrogate pair is a ValueError here: the row is known
     if any(text.lstrip().startswith(other.value) for other in Mode if other is not mode):
         return "other_mode"
     response = after_control_token(text, mode)
@@ -90,7 +94,7 @@ def read_record(row: Mapping[str, Any], mode: Mode = Mode.THINK) -> Record | str
         return "no_thinking"  # neither begun nor ended
     if row.get(f"{mode.label}_finished") is False:
         return "unfinished"
-    return text_fault(mode, response) or Record(question, _gold(row), response)
+    return text_fault(mode, response) or Record(question, gold, response)
 
 
 def _turns(row: Mapping[str, Any]) -> list[Mapping[str, str]]:
@@ -117,7 +121,7 @@ def _gold(row: Mapping[str, Any]) -> str | None:
     solution = _first(row, "solution", "ground_truth_solution") or ""
     if answer is None and ("\\boxed" in solution or "####" in solution):
         answer = final_answer(solution)
-    return None if answer is None or str(answer).strip().lower() in _NO_GOLD else str(answer)
+    return None if answer is None or str(answer).strip().lower() in _NO_GOLD else gold_text(answer)
 
 
 def _first(row: Mapping[str, Any], *names: str) -> Any:

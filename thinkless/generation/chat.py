@@ -121,7 +121,10 @@ def open_chat(
     """
     try:
         sampling = Sampling(
-            max_tokens=max_tokens or LONGEST, temperature=temperature, top_p=top_p, mode_bias=tolerance
+            max_tokens=LONGEST if max_tokens is None else max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            mode_bias=tolerance,
         )
     except ValueError as error:
         raise UserError(str(error)) from error

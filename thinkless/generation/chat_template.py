@@ -44,6 +44,8 @@ BODY = """
     {%- set said = namespace(text='') %}
     {%- if message.content is string %}
         {%- set said.text = message.content %}
+    {%- elif message.content is not none and message.content is not iterable %}
+        {{- raise_exception("the content of a message is no text: this model reads text only") }}
     {%- elif message.content is not none %}
         {%- for part in message.content %}
             {%- if part.text is not string %}
@@ -54,6 +56,7 @@ BODY = """
     {%- endif %}
     {%- set text = said.text %}
     {%- if message.role == 'assistant' and not (loop.last and continued in text) %}
+        {%- set text = text | trim %}
         {%- if text.startswith(controls.short) %}
             {%- set text = text[controls.short | length:] %}
         {%- elif end_of_thinking in text %}

@@ -57,6 +57,9 @@ def make_plan(
     assumed, shape = assume(problems, assumptions), shape_of(model.path, model.revision)
     checks = [check_context(profile, shape, assumed.longest_prompt), check_trainers(profile)]
     checks.append(check_tokenizer(model))
+    for teacher in (profile.distill.think, profile.distill.short):
+        if isinstance(teacher, ModelTeacher):
+            check_teacher(teacher)
     if profile.rl.engine == "vllm":
         checks.append(check_vllm(profile, shape, GPUS[gpu]))
     work = [work for stage in stages for work in work_of(stage, profile, problems, assumed)]
@@ -89,6 +92,18 @@ def check_tokenizer(model: PretrainedModel) -> str:
     except UserError as error:
         return f"turns not checked: {error}"
     return f"turns of {model.path}: known"
+
+
+def check_teacher(teacher: ModelTeacher):
+    """It has a chat template; one whose tokenizer is not at hand is not checked."""
+    try:
+        template = load_tokenizer(teacher.path, teacher.revision).chat_template
+    except UserError:
+        return
+    if template is None:
+        raise PlanError(
+            f"teacher {teacher.path}: has no chat template, expected a model that was trained to answer"
+        )
 
 
 def check_trainers(profile: Profile) -> str:

@@ -29,12 +29,16 @@ NO_LEVEL = 0
 MOST_STEPS = 8
 
 
-def _answer_column(row: dict[str, Any]) -> str:
-    answer = row["answer"]
+def gold_text(answer: Any) -> str:
+    """A gold answer as text. Raises ValueError for anything but text and a finite number."""
     number = isinstance(answer, int | float) and not isinstance(answer, bool) and math.isfinite(answer)
     if not isinstance(answer, str) and not number:
         raise ValueError(f"answer is {answer!r}, expected text or a number")
     return str(answer).strip()
+
+
+def _answer_column(row: dict[str, Any]) -> str:
+    return gold_text(row["answer"])
 
 
 def _boxed_in_solution(row: dict[str, Any]) -> str:
@@ -205,8 +209,8 @@ def _read_row(where: str, row: Any, problems: ProblemSet) -> tuple[str, str, int
     if missing:
         found = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
         raise ValueError(f"{where}: no column {', '.join(missing)}; found {found}")
-    if any(row[column] is None or row[column] != row[column] for column in problems.columns):
-        return "", "", NO_LEVEL  # NaN is how tables write that there is no value
+    if any(row[column] is None or str(row[column]).strip().lower() == "nan" for column in problems.columns):
+        return "", "", NO_LEVEL  # this is how tables write that there is no value
     question = row[problems.columns[0]]
     if not isinstance(question, str):
         raise ValueError(f"{where}: {problems.columns[0]} is {question!r}, expected text")

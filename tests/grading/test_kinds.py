@@ -190,6 +190,8 @@ KINDS = {
         wrong | 5 times x                     | 5
         wrong | 5 \text{ twos}                | 5
         wrong | 5 ...                         | 5
+        wrong | 5 AUD                         | 5 CAD
+        wrong | 5 \text{ ninths}              | 5
         """,
     "times and ratios": r"""
         right | 8:34 p.m.                     | 8\!:\!34 \text{ p.m.}
@@ -243,6 +245,11 @@ KINDS = {
         wrong | \text{five one}               | 51
         wrong | \text{five zero}              | 5
         wrong | \text{one and a half}         | 1
+        right | \text{a hundred}              | 100
+        right | \text{a dozen}                | 12
+        right | \text{one and two thirds}     | 5/3
+        wrong | \text{ten-two}                | 8
+        wrong | \text{five ninths}            | 5
         """,
     "choices and words": r"""
         right | C and B                       | \text{B,C}
@@ -392,6 +399,8 @@ KINDS = {
         right | 3x^2+4y^2=12                  | \frac{x^2}{4}+\frac{y^2}{3}=1
         right | n \equiv 3 \pmod 5            | n \equiv 8 \pmod{5}
         wrong | n \equiv 3 \pmod 7            | n \equiv 3 \pmod{5}
+        right | m+n = 3+42 = 45               | 45
+        wrong | m+n = 2k = 45                 | 44
         """,
     "ASCII mathematics": r"""
         right | sqrt(5)                       | \sqrt{5}
@@ -439,6 +448,9 @@ KINDS = {
         right | 12^{th}                       | 12
         right | \begin{align*} x &= 42 \end{align*} | 42
         wrong | \phantom{5}0                  | 50
+        wrong | ➖5                           | 5
+        wrong | 5✖6                           | 56
+        wrong | ❌ 5                          | 5
         """,
     "functions": r"""
         right | \sin^2(t)+\cos^2(t)           | 1
@@ -481,6 +493,10 @@ KINDS = {
         wrong | \text{cis} 60^\circ           | \text{cis} 30^\circ
         wrong | \lceil n/2 \rceil             | \lfloor n/2 \rfloor
         wrong | 2-3i                          | 2+3i
+        wrong | 2^5C_2                        | 20
+        wrong | a_2P_1                        | 2a
+        right | x^2C_1+C_2                    | C_1x^2+C_2
+        wrong | I+i                           | 2i
         """,
 }
 

@@ -109,6 +109,8 @@ class Answers(Quantities):
             sides.append(self.side())
         if name and set(signs) == {"="} and _is_formula(sides[0]) and not _is_formula(sides[-1]):
             value = sides[-1]  # A = \\pi r^2 = 9\\pi
+        elif len(signs) > 1 and set(signs) == {"="} and not any(map(_is_formula, sides[1:])):
+            value = sides[-1]  # m + n = 3 + 42 = 45
         elif signs:
             value = _related(sides, signs, modulus)
         else:

@@ -85,7 +85,9 @@ def _chosen(given: str) -> str | None:
         _bare(given),
         re.DOTALL,
     )
-    doubts = r"(?i)\s*(?:\?|(?:is|isn|are|cannot|can|could|may|might|maybe|perhaps|unless|if|wrong)\b)"
+    doubts = (
+        r"(?i)\s*(?:\?|(?:is|isn|are|could|may|might|maybe|perhaps|unless|wrong|can(?:not|'t) be right)\b)"
+    )
     others = r"(?i:\b(?:or|and|not|nor|neither)\b)|(?<![\\A-Za-z])[A-Z](?![A-Za-z])"
     if not found or re.search(others, found[4] or "") or re.match(doubts, found[4] or ""):
         return None
@@ -130,9 +132,9 @@ def equal(a: Tree, b: Tree, algebra: Algebra) -> bool:
 def in_same_letters(a: Tree, b: Tree) -> tuple[Tree, Tree]:
     """Take 3R^2 for 3r^2 where neither answer has both letters, and 4I for 4i, as some programs write it."""
     first, second = names(a), names(b)
-    if "I" in first - second and "i" in leaves(b):
+    if "I" in first - second and "i" in {*leaves(b)} - {*leaves(a)}:
         return rewritten(a, lambda part: "i" if part == "I" else part), b
-    if "I" in second - first and "i" in leaves(a):
+    if "I" in second - first and "i" in {*leaves(a)} - {*leaves(b)}:
         return a, rewritten(b, lambda part: "i" if part == "I" else part)
     small = {name.lower() for name in first | second}
     if first == second or not len(first) == len(second) == len(small):

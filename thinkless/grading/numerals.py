@@ -20,11 +20,20 @@ def read_numeral(words: list[str]) -> tuple[Fraction, int] | None:
 
     Each part is smaller than the one before it: one hundred five is 105, five one is no number.
     """
+    if words[:1] == ["a"] and words[1:2] and words[1] in {"hundred", "dozen", *_THOUSANDS, *_DIVISORS}:
+        words = ["one", *words[1:]]
     total, hundreds, read = 0, 0, 0
     room, scale = 100, 10**15  # what comes next must be smaller
     while read < len(words):
         joint = read + (read > 0 and (words[read] == "-" or (words[read] == "and" and hundreds % 100 == 0)))
         word = words[joint] if joint < len(words) else ""
+        if (
+            joint > read
+            and words[read] == "-"
+            and word in NUMERALS
+            and not 0 < NUMERALS[word] < min(room, 10)
+        ):
+            return None
         value = NUMERALS.get(word, room)
         if value < room and (value or not read):
             hundreds, room = hundreds + value, (10 if value >= 20 else 1)
@@ -43,9 +52,11 @@ def _with_part(whole: Fraction, behind: list[str], read: int) -> tuple[Fraction,
     """With a fraction behind it: three quarters, two-thirds, two and a half; or half alone."""
     if not read:
         return (Fraction(1, 2), 1) if behind[:1] == ["half"] else None
-    for joint, sign in ((0, ""), (1, "-"), (2, "and a"), (2, "and one")):
-        divisor = _DIVISORS.get(behind[joint]) if len(behind) > joint else None
-        if divisor and " ".join(behind[:joint]) == sign:
-            value = whole + Fraction(1, divisor) if joint == 2 else whole / divisor
-            return value, read + joint + 1
+    for joint, sign in ((0, []), (1, ["-"])):
+        if behind[:joint] == sign and joint < len(behind) and behind[joint] in _DIVISORS:
+            return whole / _DIVISORS[behind[joint]], read + joint + 1
+    if behind[:1] == ["and"] and len(behind) == 3 and behind[2] in _DIVISORS:
+        count = 1 if behind[1] == "a" else NUMERALS.get(behind[1])
+        if count:
+            return whole + Fraction(count, _DIVISORS[behind[2]]), read + 3
     return whole, read

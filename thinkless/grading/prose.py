@@ -7,79 +7,117 @@ not 9. What a number's neighbours make of it stays with it: at least 6, 52 in ba
 import re
 from collections.abc import Iterator
 
-_BEHIND_NUMBERS = (
+_UNITS = (
     "[APap][Mm]|[cmkµn]m|[mk]?g|[mc]?[lL]|k[NJWh]|ft|mi|mph|kmh?|hr?s?|min|sec|lbs?|oz"
     "|percent|hundred|thousand|[mb]illion"
 )
+_LETTER = r"[^\W\d_\u0370-\u03ff\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209f\u2150-\u215f]"
+"""Of a word: Greek letters, superscripts and fractions are mathematics."""
+_TWO = "(?:is|it|we|so|to|in|of|be|an|as|at|by|he|if|me|my|no|on|or|up|us|do|go|am)(?![a-z])"
 _WORD = (
-    r"(?<![A-Za-z\\])(?!(?:sqrt|pi|sin|cos|tan|log|ln|mod)(?![A-Za-z]))"
-    rf"(?!(?:(?<=\d)|(?<=\d\s))(?:{_BEHIND_NUMBERS})(?![A-Za-z]))"
-    r"(?:[^\W\d_]{2,}+(?:['’][a-z]+)?|I['’][a-z]+|(?<!\S)(?:[aI](?!\S)|(?<!\d\s)[A-Za-z](?=\s+[\d$])))"
+    r"(?<![A-Za-z\\])(?!(?:sqrt|pi|sin|cos|tan|log|ln|mod|inf|infinity|oo)(?![A-Za-z]))"
+    rf"(?!(?:(?<=[\dπ)}}/])|(?<=[\dπ)}}]\s))(?:{_UNITS})(?![A-Za-z]))(?!(?<=\d)[a-z]{{2,3}}(?![A-Za-z]))"
+    rf"(?!(?!{_TWO})[a-z]{{2}}\s*[=^+])(?:{_LETTER}{{2,}}+(?:['’][a-z]+)?|I['’][a-z]+"
+    r"|(?<!\S)(?:[aI](?!\S)(?!\s*=)|(?<!\d\s)[A-Za-z](?=\s+[\d$])))"
 )
 _BRACKET = rf"[(\[{{](?:(?!{_WORD})(?:[^()\[\]{{}}]|[({{][^(){{}}]{{0,50}}[)}}])){{0,200}}[)\]}}]"
-_CUT = rf"{_WORD}|[,;?]\s+|\.\s+|!\s+(?![a-z])|[⇒→—\"“”]|(?<!\d)(?<!\d\s):\s"
-_PIECE = re.compile(rf"(?P<whole>{_BRACKET}|(?<=\d)\s+(?:in\s+)?base\s+(?=\d))|{_CUT}")
-WORD = re.compile(_WORD)
-EDGES = re.compile(r"^(?:\*\*|[\s.`_$。])++|(?:\*\*|[\s.`_$。])++$")
-_LABEL = re.compile(r"^[^\n:]{0,29}[^\n:\s\d]:\s|^\s*(?:[-*•>]|#+|\d{1,2}[.)])\s+(?=\S)")
-_MARKS = re.compile(
-    r"</?[a-z]+>|\\(?:begin|end)\s*\{(?:align|equation|gather|split)[a-z]*\*?\}|&|~~?(?=\S+~)|(?<=\S)~+$"
+_OF_TWO_UNITS = (
+    r"\d+\s+(?:hours?|minutes?|days?|weeks?|months?|years?|feet|foot|yards?|pounds?|dollars?|hrs?)"
+    r"(?:,?\s+and|,)?\s+\d+\s+(?:hours?|minutes?|seconds?|days?|months?|feet|foot|inch(?:es)?|ounces?|cents?)\b"
 )
+_WHOLE = rf"{_BRACKET}|(?<=\d)\s+(?:in\s+)?base\s+(?=\d)|{_OF_TWO_UNITS}"
+_CUT = (
+    rf"{_WORD}|[,;?]\s+|\.\s+|!\s+(?![a-z=+*/^<>-])|[⇒→—\"“”]|(?<!\d)(?<!\d\s):\s|<<[^<>\n]*>>|</?[a-z]+>"
+    r"|\\(?:begin|end)\s*\{(?:align|equation|gather|split)[a-z]*\*?\}|\$[A-Za-z](?:\([^()$]*\))?\$|\\\([A-Za-z]\\\)"
+)
+_PIECE = re.compile(rf"(?P<whole>{_WHOLE})|{_CUT}")
+WORD = re.compile(rf"{_WORD}|{_OF_TWO_UNITS}|</?[a-z]+>|<<")
+EDGES = re.compile(r"^(?:\*{1,3}|[\s.`_$。])++(?!\d)|^(?:\*{1,3}|[\s`_$])++|(?:\*{1,3}|[\s.`_$。~])++$")
+_LABEL = re.compile(r"^[^\n:]{0,29}[^\n:\s\d]:\s|^\s*(?:[-*•>]|#+|\d{1,2}[.)])\s+(?=\S)")
 _COURTESY = re.compile(
     r"\b(?:hope|help|know|free|questions?|clarif\w+|thanks?|luck|welcome)\b", re.IGNORECASE
 )
-_MATHEMATICS = re.compile(r"\d|[√π∞½⅓¼⅔¾]|\\|[A-Za-z)]\s*[=+^]|\b(?:pi|sqrt)\b")
-_BEFORE = re.compile(r"(?:[\s.,;:?*#`_'’)\]}/=]|[$+−–-](?=\s))+")
+_NO_SOLUTION = re.compile(r"\bno (?:real )?solutions?\b", re.IGNORECASE)
+_MATHEMATICS = re.compile(r"\d|[√π∞½⅓¼⅔¾]|\\|[A-Za-z)]\s*[=+^]|\b(?:pi|sqrt|inf)\b")
+_BEFORE = re.compile(r"(?:[\s,;:?*#`_'’)\]}/=~]|\.(?!\d)|[$+−–-](?=\s))+")
 _BEHIND = re.compile(r"(?:[\s.,;:?*#`_'’(\[{$/=+−–-])+$")
-_TIGHT_UNIT = re.compile(r"(?<=\d)(?=[msghlLNJWVKAF]$)")
+_PART_OF_NAME = re.compile(r"[A-Za-z][-−–]\d+(?![\d.,]*\s*[=+*/])")
+_ADJECTIVE = re.compile(r"(?<=\d-)(?:digit|sided|fold|dimensional|letter|term|tuple|element)")
+_TIGHT_UNIT = re.compile(r"(?<=\d)(?=[msghlLNJWVAF]$)")
 
 _EITHER = re.compile(r"\b[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}\bor\b\s*[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}$")
 _EQUALS = re.compile(r"(?<![<>!:])=(?!>)")
 _THEN = re.compile(r"[,;](?:\s+|(?=[A-Za-z]\s*=))|[⇒→]|\\(?:Rightarrow|implies)|=>")
 _NAME = re.compile(r"\s*[A-Za-z](?:_\w+)?'?(?:\([^()]*\))?\s*")
-_VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+_VARIABLE = re.compile(
+    r"(?<![A-Za-z\\])(?![CP]\(|(?<=\d)[CP]\d|(?<=[\d ])[xX]\s*\$?\d)"
+    rf"(?!(?:{_UNITS})(?![A-Za-z]))[A-Za-z]{{1,2}}(?![A-Za-z])|(?!π)[\u0370-\u03ff]|^\s*[²³^]"
+)
 
+_DENIAL = (
+    r"(?:\b(?:not|never|cannot|whether|maybe|perhaps|possibly|reject\w*|discard\w*)|n['’]t)"
+    r"(?:\s+(?:be|equals?|to|exactly|it|is|in|an?|the))*"
+)
+_DENIED = re.compile(rf"{_DENIAL}\s+[$€£¥]?$", re.IGNORECASE)
 _HEDGE = re.compile(
-    r"(?:(?:\b(?:not|never|cannot|whether|maybe|perhaps|possibly)|n['’]t)(?:\s+(?:be|equal|to|exactly|it|is))*"
-    r"|\b(?:between|(?:more|less|fewer|greater|larger|smaller)\s+than|at\s+(?:least|most)|up\s+to"
-    r"|(?:all|any\w*)\s+but|over|under|above|below|beyond|almost|nearly|close\s+to|except|exclud\w+|exceeds|without"
-    r"|(?:different|other)\s+(?:from|than)|minus|negative|twice|thrice|double|triple|half(?:\s+of)?|root\s+of|\d\S*\s+to|(?:may|might|could)\s+be))"
+    rf"(?:{_DENIAL}"
+    r"|\b(?:between|(?:more|less|fewer|\w+er|rather|other)\s+than(?:\s+or\s+equal\s+to)?|at\s+(?:least|most)|up\s+to"
+    r"|instead\s+of|(?:all|any\w*|every\w*)(?:\s+\w+)?\s+but|over|under|above|below|beyond|almost|nearly|close\s+to"
+    r"|except|exclud\w+|exceeds|without|different\s+from|minus|negative|plus|times|(?:divided|divisible|bounded)\s+by"
+    r"|twice|thrice|double|triple|half|as\s+\w+\s+as|(?:may|might|could)\s+be"
+    r"|(?:\w*(?:third|quarter|half|halve|fifth|[nxhtr]th)s?|square|cube|root|reciprocal|opposite|inverse|multiple"
+    r"|power|factor|divisor|fraction|logarithm|out)\s+of"
+    r"|figure|theorem|lemma|step|section|chapter|problem|example|table|equation)"
+    r"|\d\S*\s+to|\S*[\d$)}%]\s+(?:of|in|by)(?:\s+the)?)"
     r"\s+[$€£¥]?$",
     re.IGNORECASE,
 )
 """What makes a number behind it another answer, or none."""
 _CHANGE = re.compile(
-    r"\s*\b(?:squared|cubed|factorial|(?:in\s+)?base\s+\w+|or\s+(?:so|more|less|fewer|higher|lower)|choose\s+\d+"
-    r"|to\s+\d+|to\s+the\s+power|out\s+of\s+\d+|and\s+a\s+(?:half|third|quarter)"
-    r"|(?:is|was|are)(?:\s+(?:not|wrong|incorrect|false|never)|n['’]t))\b",
+    r"\s*(?:\b(?:squared|cubed|factorial|dozen|hundred|thousand|[mb]illion|pairs?\s+of|(?:in\s+)?base\s+\w+|or\s+(?:so|more|less|fewer|higher|lower)"
+    r"|choose\s+\d+|to\s+\d+|to\s+the\s+power|out\s+of\s+\d+|and\s+a\s+(?:half|third|quarter)|when\s+divided\s+by"
+    r"|by\s+\d+|(?:is|was|are)(?:\s+(?:not|wrong|incorrect|false|never|extraneous)|n['’]t)|(?:do|does)(?:n['’]t|\s+not)"
+    r"|(?:has|have)\s+no|fails)\b)",
     re.IGNORECASE,
 )
 """What does so behind it."""
+_LISTING = re.compile(
+    r"(?:['’]s|\b(?:are|were|is|get|have|roots|answers|values|solutions|factors)|:)\s*[$€£¥]?$"
+)
 
 Span = tuple[int, int]
 
 
 def from_line(line: str) -> str:
     """The answer that a line gives; empty if it gives none."""
-    line = _MARKS.sub("", line)
-    text = EDGES.sub("", line if "=" in line else _LABEL.sub("", line)).rstrip("!")
+    text = EDGES.sub("", (line if "=" in line else _LABEL.sub("", line)).rstrip("!"))
     if text.endswith("?"):
         return ""
     if either := _EITHER.search(text):
         return either[0]
     if not WORD.search(text):
         return _right_side(text)
+    if _PIECE.fullmatch(text):
+        return ""
+    if none := _NO_SOLUTION.search(text):
+        return none[0]
     found = list(stretches(text))
     if equations := [span for span in found if _EQUALS.search(text, *span)]:
-        start, end = last_list(text, equations)
-        return _right_side(text[slice(*equations[-1])]) if start == equations[-1][0] else text[start:end]
+        span = last_list(text, equations)
+        answer = with_neighbours(text, span, _DENIED)
+        goes_on = text[: span[0]].rstrip().endswith("=")  # area = 3 * 4 = 12
+        return _right_side("=" * goes_on + answer) if answer == text[slice(*equations[-1])] else answer
     if found:
-        start, end = last_list(text, found)
-        hedge, change = _HEDGE.search(text[:start]), _CHANGE.match(text, end)
-        answer = text[hedge.start() if hedge else start : change.end() if change else end]
-        return _TIGHT_UNIT.sub(" ", answer)
+        return _TIGHT_UNIT.sub(" ", with_neighbours(text, last_list(text, found)))
     remark = text.startswith("(") or _COURTESY.search(text) or len(text.split()) > 4
     return "" if remark else text
+
+
+def with_neighbours(text: str, span: Span, hedges: re.Pattern[str] = _HEDGE) -> str:
+    """A stretch of a text with what stands beside it and makes another answer of it."""
+    start, end = span
+    hedge, change = hedges.search(text[:start]), _CHANGE.match(text, end)
+    return text[hedge.start() if hedge else start : change.end() if change else end]
 
 
 def stretches(text: str) -> Iterator[Span]:
@@ -89,7 +127,8 @@ def stretches(text: str) -> Iterator[Span]:
         if piece is not None and piece["whole"]:
             continue
         low, high = start, piece.start() if piece else len(text)
-        low += text[low - 1 : low].isalpha() and text[low : low + 1] in ("-", "−", "–")  # COVID-19
+        if _PART_OF_NAME.match(text, max(low - 1, 0)) or _ADJECTIVE.match(text, high):
+            low = high
         if loose := _BEFORE.match(text, low, high):
             low = loose.end()
         if loose := _BEHIND.search(text, low, high):
@@ -107,9 +146,16 @@ def _openers(text: str) -> int:
 
 def last_list(text: str, spans: list[Span]) -> Span:
     """The last of them, or the last several if they are joined: 3, 4 or 5."""
-    first, joint = len(spans) - 1, r",?\s+(?:or|and)\s+[$€£¥]?"
+    first, joint = len(spans) - 1, r"(?:\*\*)?,?\s+(?:or|and)\s+[$€£¥*]*"
+    listed = r"(?:\*\*)?[,;]\s+[$€£¥*]*|" + joint
+    equations = spans[1:] and all("=" in text[slice(*span)] for span in spans[-2:])
+    chain = first
+    while chain and re.fullmatch(r"[,;]\s+[$€£¥]?", text[spans[chain - 1][1] : spans[chain][0]]):
+        chain -= 1
+    if chain < first and (equations or _LISTING.search(text[: spans[chain][0]])):
+        joint = listed
     while first and re.fullmatch(joint, text[spans[first - 1][1] : spans[first][0]]):
-        first, joint = first - 1, r",\s+[$€£¥]?|,?\s+(?:or|and)\s+[$€£¥]?"
+        first, joint = first - 1, listed
     return spans[first][0], spans[-1][1]
 
 
@@ -119,6 +165,7 @@ def _right_side(text: str) -> str:
     if len(parts) > 1 and all(_NAME.fullmatch(part.partition("=")[0]) for part in parts if "=" in part):
         return text
     *left, right = _EQUALS.split(parts[-1] if "=" in parts[-1] else text)
-    if len(left) == 1 and _VARIABLE.search(left[0]) and not _NAME.fullmatch(left[0]):
+    named = _NAME.fullmatch(left[0]) or _openers(left[0]) < 0 if left else None
+    if len(left) == 1 and _VARIABLE.search(left[0]) and not named:
         return text
-    return right.strip()
+    return EDGES.sub("", right)

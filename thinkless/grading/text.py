@@ -9,7 +9,7 @@ is never closed was cut off, and is no answer.
 import re
 from collections import deque
 
-from thinkless.grading.prose import EDGES, from_line, last_list
+from thinkless.grading.prose import EDGES, from_line, last_list, with_neighbours
 from thinkless.modes import END_OF_THINKING, Mode
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*+")
@@ -57,13 +57,21 @@ _FORMULA = re.compile(
 )
 _SAYS = re.compile(
     r"(?:\b(?:answer|result|option|choice)(?:\s+is\b|[*_]*\s*[:=])|答案[是为：:])"
-    r"(?:[\s:*_]*the\s+(?:final\s+)?answer\s+is\b)?[\s:*_]*+",
+    r"(?:[\s:*_]*the\s+(?:final\s+)?answer\s+is\b)?"
+    r"(?:[\s:*_]*(?:approximately|about|exactly|therefore|thus|indeed|simply|just|then|still|the\s+number|equal\s+to|given\s+by)\b)*[\s:*_]*+",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(
-    r"[.!](?=\s|[*_]*$)|[。，]|,?\s+(?:because|since|so|which|where|as|after|once|when|using)\b"
+    r"[.!](?=\s|[*_]*$)|[。，]|,?\s+(?:because|since|(?<!or )so|which|where|as|after|once|when|using)\b"
     r"|,\s+(?!and\b|or\b)(?=[A-Za-z]{2})|;\s+(?=[A-Za-z]{2})|\s+[-–—]\s+(?=[a-z]{2})|\s+and\s+(?:that|this|we|it)\b"
 )
+_BOLD = re.compile(r"(?:\*\*)?([^*\n]+)\*\*(?!\*)")
+_NAME = re.compile(r"\\?[A-Za-z]+(?:\([^()]*\))?|")
+_BESIDES = re.compile(r"\b(?:where|when|for|if|since|because|with|eq\.)\s+$")
+_MORE = re.compile(
+    r"[\d$+*/^=−-]|\\\(|\b(?:or|and|not|nor|squared|cubed|hundred|thousand|[mb]illion|dozen|percent|times|base|more|less|half)\b|%"
+)
+"""What makes another answer of a formula behind which it stands."""
 _ASIDE = re.compile(r"\s*\((?:see|as|from|since|because|rounded|which|by|i\.e)\b[^()]*\)[\s.]*$")
 _NOISE = re.compile(r"[\s`*_#~-]*+")
 _LINES, _CHARACTERS = 12, 4_000
@@ -96,7 +104,9 @@ def _from_prose(answer: str) -> str:
         -_LINES:
     ]
     tail = "\n".join(lines)
-    said, formulas = _last(_SAYS, tail), list(_FORMULA.finditer(tail))
+    said = _last(_SAYS, tail)
+    formulas = [formula for formula in _FORMULA.finditer(tail) if not _NAME.fullmatch(_content(formula))]
+    formulas = [each for each in formulas if not _BESIDES.search(tail[: each.start()])] or formulas
     if said and EDGES.sub("", tail[said.end() :]):
         return _said(tail[said.end() :])
     behind = tail[formulas[-1].end() :].partition("\n")[2] if formulas else tail
@@ -105,7 +115,11 @@ def _from_prose(answer: str) -> str:
             return found
     if formulas:
         start, end = last_list(tail, [formula.span() for formula in formulas])
-        return tail[start:end] if start < formulas[-1].start() else _content(formulas[-1])
+        start -= len(tail[:start]) - len(tail[:start].rstrip("-−+*/^=:$0123456789"))  # the sign of -$5$
+        answer = with_neighbours(tail, (start, end))
+        if tail[end:].lstrip("*. ").startswith("?"):
+            return ""
+        return _content(formulas[-1]) if answer == formulas[-1][0] else answer
     return EDGES.sub("", lines[-1]) if lines else ""
 
 
@@ -119,8 +133,11 @@ def _content(formula: re.Match[str]) -> str:
 
 def _said(text: str) -> str:
     """What follows "the answer is": a formula, or the rest of the clause."""
-    if formula := _FORMULA.match(text):
-        return _content(formula)
+    if marked := _FORMULA.match(text) or _BOLD.match(text):
+        rest = _ASIDE.sub("", text[marked.end() :].split("\n")[0])
+        end = _CLAUSE_END.search(rest)
+        rest = rest[: end.start() if end else None]
+        return (marked[0] + rest).strip(" .") if _MORE.search(rest) else _content(marked)
     line = _ASIDE.sub("", text.split("\n")[0])
     end = _CLAUSE_END.search(line)
     return EDGES.sub("", line[: end.start() if end else None])

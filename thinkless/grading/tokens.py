@@ -103,8 +103,8 @@ def _folded(sign: str) -> str:
     name = unicodedata.name(sign, "").split()
     if name[:1] == ["GREEK"] and name[2:3] == ["LETTER"] and len(name) == 4:
         return f"\\{name[3].lower() if name[1] == 'SMALL' else name[3].capitalize()} "
-    if unicodedata.category(sign) == "So" and sign >= "\u2600":  # ✓ and the like
-        return ""
+    if sign in "✓✔✅☑🎉👍😊🙂😀✨":
+        return " "
     return str(unicodedata.decimal(sign, sign))
 
 
@@ -141,7 +141,7 @@ _LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<=\d)'(?=\d{3}(?!\d))", ""),  # 2'500 is Swiss
     (r"\\lg(?![A-Za-z])", r"\\log_{10} "),
     (r"(?<![A-Za-z\\])log(10|2)\s*+(?=\()", r"\\log_{\1}"),
-    (r"(?<=\d)\s*+[xX]\s*+(?=10\s*+\^)", r"\\cdot "),
+    (r"(?<=\d)\s*+[xX]\s*+(?=10\s*+\^\s*+\{?-?\d)", r"\\cdot "),
     (r"(?<=[)\]])\s*+(?:U|union)\s*+(?=[(\[])", r"\\cup "),
     (r"\\widebar(?![a-z])", r"\\overline"),
     (r"(?<=[.\d])\{\s*+(\\(?:overline|bar|dot)\s*+\{?\d++\}?)\s*+\}", r"\1"),
@@ -170,7 +170,10 @@ _LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (rf"\^\s*+\{{?(\s*+{_UP}\s*+(?:st|nd|rd|th)\s*+{_DOWN})\}}?", r" \1"),
     (r"\^\s*+\{\s*+((?:st|nd|rd|th)(?![a-z]))\s*+\}", r" \1"),
     (r"\\(?:hat|vec)(?![a-z])\s*+\{?\s*+\\?([A-Za-z])(?:(?<=[ij])math)?(?![A-Za-z])\s*+\}?", r" \1 "),
-    (rf"(?:\{{\s*+\}})?[_^]\s*+\{{?(\d+)\}}?\s*+{_UP}?([CP]){_DOWN}?\s*+_\s*+\{{?(\d+)\}}?", _selections),
+    (
+        rf"(?<![A-Za-z0-9)}}\]])(?:\{{\s*+\}})?[_^]\s*+\{{?(\d+)\}}?\s*+{_UP}?([CP]){_DOWN}?\s*+_\s*+\{{?(\d+)\}}?",
+        _selections,
+    ),
     (rf"\\mu\s*+{_UP}", f"{_UP}micro"),
     (r"(?<=[\d ])\\mu\s*+(?=[mgsLlF](?![A-Za-z]))", " micro"),
     (rf"\(\s*+[{_UP}\\]?mod(?![a-z])[{_DOWN}\s]*+([^()]*+)\)", r"\\mod{\1}"),

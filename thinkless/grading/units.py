@@ -39,7 +39,7 @@ mass.length2.time-3.current-2 1000 ohm \\Omega; mass-1.length-2.time4.current2 .
 kelvin 1 kelvin K; celsius 1 celsius; fahrenheit 1 fahrenheit; amount 1 mole mol; degree 1 degree ° deg;
 radian 1 radian rad; dollar 1 dollar $ USD buck; dollar .01 cent c ¢; euro 1 euro € EUR; yen 1 yen ¥;
 yuan 1 yuan RMB; pounds 1 £ GBP; rupee 1 rupee ₹; data 1 bit; data 8 byte;
-mass.length2.time-2 4184 calorie cal; won 1 won ₩; rouble 1 rouble ruble ₽; AUD 1 AUD; CAD 1 CAD"""
+mass.length2.time-2 4184 calorie cal; won 1 won ₩; rouble 1 rouble ruble ₽; aud 1 AUD; cad 1 CAD"""
 """Dimensions, a size in them, and the unit's spellings."""
 _PREFIXES = {"nano": "1e-9", "micro": "1e-6", "milli": ".001", "centi": ".01"}
 _PREFIXES |= {"kilo": "1e3", "mega": "1e6", "giga": "1e9"}
@@ -65,11 +65,12 @@ _CHANGING = frozenset(
         r"\w+",
         """or and not no nor none neither either both than then more less fewer most least at about
         around if but is are was were be has have does as plus minus times squared cubed half halves
-        third thirds quarter quarters fourths fifths sixths eighths tenths hundredths thousandths tens
-        hundreds thousands millions billions dozens pairs twice thrice mod factorial root roots sqrt
-        log logs over under above below between to from until except without zero one two three four
-        five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty seventy eighty
-        ninety ones twos threes fours fives sixes sevens eights nines wrong incorrect false this his always
+        third thirds quarter quarters fourths fifths sixths eighths tenths sevenths ninths elevenths
+        twelfths twentieths millionths hundredths thousandths tens hundreds thousands millions
+        billions dozens pairs twice thrice mod factorial root roots sqrt log logs over under above
+        below between to from until except without zero one two three four five six seven eight nine
+        ten eleven twelve twenty thirty forty fifty sixty seventy eighty ninety gross factorials ones
+        twos threes fours fives sixes sevens eights nines wrong incorrect false this his always
         sometimes perhaps maybe unless powers digits yes""",
     )
 )

@@ -68,12 +68,14 @@ Value = Quantity | Group | Named | Relation | Text
 
 
 def leaves(tree: Tree) -> Iterator[Tree]:
-    """The numbers and names of an expression."""
-    if isinstance(tree, tuple):
-        for part in tree[1:]:
-            yield from leaves(part)
-    else:
-        yield tree
+    """The numbers and names of an expression, in no order."""
+    parts = [tree]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, tuple):
+            parts += part[1:]
+        else:
+            yield part
 
 
 def names(tree: Tree) -> set[str]:

@@ -154,6 +154,7 @@ def test_last_boxes(text, count, boxes):
         ("The answer is $5$ or $6$.", "$5$ or $6$"),
         ("The answer is $5$ million.", "$5$ million"),
         ("The answer is $5$, as claimed.", "5"),
+        (r"So the answer is **$\frac{3}{4}$**.", r"\frac{3}{4}"),
         ("Answer: **24** cm²", "24"),
         ("10 + 14 = **24 apples**", "24"),
         ("The answer is therefore 24.", "24"),

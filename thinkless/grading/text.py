@@ -134,7 +134,7 @@ def _content(formula: re.Match[str]) -> str:
 def _said(text: str) -> str:
     """What follows "the answer is": a formula, or the rest of the clause."""
     if marked := _FORMULA.match(text) or _BOLD.match(text):
-        rest = _ASIDE.sub("", text[marked.end() :].split("\n")[0])
+        rest = _ASIDE.sub("", text[marked.end() :].split("\n")[0]).lstrip("*_")
         end = _CLAUSE_END.search(rest)
         rest = rest[: end.start() if end else None]
         return (marked[0] + rest).strip(" .") if _MORE.search(rest) else _content(marked)

@@ -7,31 +7,51 @@ not 9. What a number's neighbours make of it stays with it: at least 6, 52 in ba
 import re
 from collections.abc import Iterator
 
+
+def _phrases(text: str) -> str:
+    """A pattern of any of these, which stand between semicolons; a space is any white space."""
+    return "|".join(r"\s+".join(phrase.split()) for phrase in text.split(";"))
+
+
+# What a line is cut at
+
 _UNITS = (
     "[APap][Mm]|[cmkµn]m|[mk]?g|[mc]?[lL]|k[NJWh]|ft|mi|mph|kmh?|hr?s?|min|sec|lbs?|oz"
     "|percent|hundred|thousand|[mb]illion"
 )
+"""Words that belong to the number before them."""
+_NAMES = "sqrt|pi|sin|cos|tan|log|ln|mod|inf|infinity|oo"
 _LETTER = r"[^\W\d_\u0370-\u03ff\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209f\u2150-\u215f]"
 """Of a word: Greek letters, superscripts and fractions are mathematics."""
-_TWO = "(?:is|it|we|so|to|in|of|be|an|as|at|by|he|if|me|my|no|on|or|up|us|do|go|am)(?![a-z])"
-_WORD = (
-    r"(?<![A-Za-z\\])(?!(?:sqrt|pi|sin|cos|tan|log|ln|mod|inf|infinity|oo)(?![A-Za-z]))"
-    rf"(?!(?:(?<=[\dπ)}}/])|(?<=[\dπ)}}]\s))(?:{_UNITS})(?![A-Za-z]))(?!(?<=\d)[a-z]{{2,3}}(?![A-Za-z]))"
-    rf"(?!(?!{_TWO})[a-z]{{2}}\s*[=^+])(?:{_LETTER}{{2,}}+(?:['’][a-z]+)?|I['’][a-z]+"
-    r"|(?<!\S)(?:[aI](?!\S)(?!\s*=)|(?<!\d\s)[A-Za-z](?=\s+[\d$])))"
+_SHORT_WORD = "(?:is|it|we|so|to|in|of|be|an|as|at|by|he|if|me|my|no|on|or|up|us|do|go|am)(?![a-z])"
+_NO_WORD = (
+    rf"(?:{_NAMES})(?![A-Za-z])"
+    rf"|(?:(?<=[\dπ)}}/])|(?<=[\dπ)}}]\s))(?:{_UNITS})(?![A-Za-z])"
+    r"|(?<=\d)[a-z]{2,3}(?![A-Za-z])"  # the xy of 6xy
+    rf"|(?!{_SHORT_WORD})[a-z]{{2}}\s*[=^+]"  # that of xy = 6
 )
+_ONE_LETTER = r"(?<!\S)(?:[aI](?!\S)(?!\s*=)|(?<!\d\s)[A-Za-z](?=\s+[\d$]))"
+_WORD = rf"(?<![A-Za-z\\])(?!{_NO_WORD})(?:{_LETTER}{{2,}}+(?:['’][a-z]+)?|I['’][a-z]+|{_ONE_LETTER})"
 _BRACKET = rf"[(\[{{](?:(?!{_WORD})(?:[^()\[\]{{}}]|[({{][^(){{}}]{{0,50}}[)}}])){{0,200}}[)\]}}]"
-_OF_TWO_UNITS = (
-    r"\d+\s+(?:hours?|minutes?|days?|weeks?|months?|years?|feet|foot|yards?|pounds?|dollars?|hrs?)"
-    r"(?:,?\s+and|,)?\s+\d+\s+(?:hours?|minutes?|seconds?|days?|months?|feet|foot|inch(?:es)?|ounces?|cents?)\b"
+_LARGE, _SMALL = (
+    rf"(?:{'|'.join(units.split())})"
+    for units in (
+        "hours? minutes? days? weeks? months? years? feet foot yards? pounds? dollars? hrs?",
+        "hours? minutes? seconds? days? months? feet foot inch(?:es)? ounces? cents?",
+    )
 )
+_OF_TWO_UNITS = rf"\d+\s+{_LARGE}(?:,?\s+and|,)?\s+\d+\s+{_SMALL}\b"
 _WHOLE = rf"{_BRACKET}|(?<=\d)\s+(?:in\s+)?base\s+(?=\d)|{_OF_TWO_UNITS}"
-_CUT = (
-    rf"{_WORD}|[,;?]\s+|\.\s+|!\s+(?![a-z=+*/^<>-])|[⇒→—\"“”]|(?<!\d)(?<!\d\s):\s|<<[^<>\n]*>>|</?[a-z]+>"
-    r"|\\(?:begin|end)\s*\{(?:align|equation|gather|split)[a-z]*\*?\}|\$[A-Za-z](?:\([^()$]*\))?\$|\\\([A-Za-z]\\\)"
-)
+_ENVIRONMENT = r"\\(?:begin|end)\s*\{(?:align|equation|gather|split)[a-z]*\*?\}"
+_VARIABLE_ALONE = r"\$[A-Za-z](?:\([^()$]*\))?\$|\\\([A-Za-z]\\\)"
+_SENTENCE_END = r"[,;?]\s+|\.\s+|!\s+(?![a-z=+*/^<>-])|(?<!\d)(?<!\d\s):\s"
+_TAG = r"<<[^<>\n]*>>|</?[a-z]+>"
+_CUT = rf"{_WORD}|{_SENTENCE_END}|[⇒→—\"“”]|{_TAG}|{_ENVIRONMENT}|{_VARIABLE_ALONE}"
 _PIECE = re.compile(rf"(?P<whole>{_WHOLE})|{_CUT}")
-WORD = re.compile(rf"{_WORD}|{_OF_TWO_UNITS}|</?[a-z]+>|<<")
+_HAS_WORDS = re.compile(rf"{_WORD}|{_OF_TWO_UNITS}|</?[a-z]+>|<<")
+
+# What says nothing
+
 EDGES = re.compile(r"^(?:\*{1,3}|[\s.`_$。])++(?!\d)|^(?:\*{1,3}|[\s`_$])++|(?:\*{1,3}|[\s.`_$。~])++$")
 _LABEL = re.compile(r"^[^\n:]{0,29}[^\n:\s\d]:\s|^\s*(?:[-*•>]|#+|\d{1,2}[.)])\s+(?=\S)")
 _COURTESY = re.compile(
@@ -45,6 +65,8 @@ _PART_OF_NAME = re.compile(r"[A-Za-z][-−–]\d+(?![\d.,]*\s*[=+*/])")
 _ADJECTIVE = re.compile(r"(?<=\d-)(?:digit|sided|fold|dimensional|letter|term|tuple|element)")
 _TIGHT_UNIT = re.compile(r"(?<=\d)(?=[msghlLNJWVAF]$)")
 
+# Equations
+
 _EITHER = re.compile(r"\b[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}\bor\b\s*[A-Za-z](?:_\w+)?\s*=[^=\n]{1,60}$")
 _EQUALS = re.compile(r"(?<![<>!:])=(?!>)")
 _THEN = re.compile(r"[,;](?:\s+|(?=[A-Za-z]\s*=))|[⇒→]|\\(?:Rightarrow|implies)|=>")
@@ -54,33 +76,36 @@ _VARIABLE = re.compile(
     rf"(?!(?:{_UNITS})(?![A-Za-z]))[A-Za-z]{{1,2}}(?![A-Za-z])|(?!π)[\u0370-\u03ff]|^\s*[²³^]"
 )
 
+# What makes another answer of a number, or none, before it and behind it
+
 _DENIAL = (
     r"(?:\b(?:not|never|cannot|whether|maybe|perhaps|possibly|reject\w*|discard\w*)|n['’]t)"
     r"(?:\s+(?:be|equals?|to|exactly|it|is|in|an?|the))*"
 )
+_COMPARED = (
+    r"(?:more|less|fewer|\w+er|rather|other) than(?: or equal to)?; at (?:least|most); up to; as \w+ as"
+)
+_NEAR = "between; over; under; above; below; beyond; almost; nearly; close to; exceeds; different from"
+_BUT = r"(?:all|any\w*|every\w*)(?: \w+)? but; except; exclud\w+; without; instead of"
+_COMPUTED = (
+    "minus; negative; plus; times; (?:divided|divisible|bounded) by; twice; thrice; double; triple; half"
+)
+_PARTS = r"\w*(?:third|quarter|half|halve|fifth|[nxhtr]th)s?|square|cube|root|reciprocal|opposite|inverse"
+_OF = rf"(?:{_PARTS}|multiple|power|factor|divisor|fraction|logarithm|out) of"
+_PLACES = "figure; theorem; lemma; step; section; chapter; problem; example; table; equation"
+_BEFORE_IT = _phrases("; ".join([_COMPARED, _NEAR, _BUT, _COMPUTED, _OF, _PLACES, "(?:may|might|could) be"]))
+_OF_ANOTHER = r"\d\S*\s+to|\S*[\d$)}%]\s+(?:of|in|by)(?:\s+the)?"
 _DENIED = re.compile(rf"{_DENIAL}\s+[$€£¥]?$", re.IGNORECASE)
-_HEDGE = re.compile(
-    rf"(?:{_DENIAL}"
-    r"|\b(?:between|(?:more|less|fewer|\w+er|rather|other)\s+than(?:\s+or\s+equal\s+to)?|at\s+(?:least|most)|up\s+to"
-    r"|instead\s+of|(?:all|any\w*|every\w*)(?:\s+\w+)?\s+but|over|under|above|below|beyond|almost|nearly|close\s+to"
-    r"|except|exclud\w+|exceeds|without|different\s+from|minus|negative|plus|times|(?:divided|divisible|bounded)\s+by"
-    r"|twice|thrice|double|triple|half|as\s+\w+\s+as|(?:may|might|could)\s+be"
-    r"|(?:\w*(?:third|quarter|half|halve|fifth|[nxhtr]th)s?|square|cube|root|reciprocal|opposite|inverse|multiple"
-    r"|power|factor|divisor|fraction|logarithm|out)\s+of"
-    r"|figure|theorem|lemma|step|section|chapter|problem|example|table|equation)"
-    r"|\d\S*\s+to|\S*[\d$)}%]\s+(?:of|in|by)(?:\s+the)?)"
-    r"\s+[$€£¥]?$",
-    re.IGNORECASE,
+_HEDGE = re.compile(rf"(?:{_DENIAL}|\b(?:{_BEFORE_IT})|{_OF_ANOTHER})\s+[$€£¥]?$", re.IGNORECASE)
+_SCALED = r"squared; cubed; factorial; choose \d+; dozen; hundred; thousand; [mb]illion; pairs? of"
+_IN_BASE = r"(?:in )?base \w+"
+_WIDENED = (
+    r"or (?:so|more|less|fewer|higher|lower); to \d+; to the power; out of \d+; by \d+; when divided by"
 )
-"""What makes a number behind it another answer, or none."""
-_CHANGE = re.compile(
-    r"\s*(?:\b(?:squared|cubed|factorial|dozen|hundred|thousand|[mb]illion|pairs?\s+of|(?:in\s+)?base\s+\w+|or\s+(?:so|more|less|fewer|higher|lower)"
-    r"|choose\s+\d+|to\s+\d+|to\s+the\s+power|out\s+of\s+\d+|and\s+a\s+(?:half|third|quarter)|when\s+divided\s+by"
-    r"|by\s+\d+|(?:is|was|are)(?:\s+(?:not|wrong|incorrect|false|never|extraneous)|n['’]t)|(?:do|does)(?:n['’]t|\s+not)"
-    r"|(?:has|have)\s+no|fails)\b)",
-    re.IGNORECASE,
-)
-"""What does so behind it."""
+_REFUTED = r"(?:do|does)(?:n['’]t| not); (?:has|have) no; fails; and a (?:half|third|quarter)"
+_IS_NOT = r"(?:is|was|are)(?: (?:not|wrong|incorrect|false|never|extraneous)|n['’]t)"
+_BEHIND_IT = _phrases("; ".join([_SCALED, _IN_BASE, _WIDENED, _REFUTED, _IS_NOT]))
+_CHANGE = re.compile(rf"\s*\b(?:{_BEHIND_IT})\b", re.IGNORECASE)
 _LISTING = re.compile(
     r"(?:['’]s|\b(?:are|were|is|get|have|roots|answers|values|solutions|factors)|:)\s*[$€£¥]?$"
 )
@@ -95,7 +120,7 @@ def from_line(line: str) -> str:
         return ""
     if either := _EITHER.search(text):
         return either[0]
-    if not WORD.search(text):
+    if not _HAS_WORDS.search(text):
         return _right_side(text)
     if _PIECE.fullmatch(text):
         return ""

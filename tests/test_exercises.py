@@ -13,6 +13,9 @@ import pytest
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 CHECKED = (
     "00_when_to_think",
+    "01_world",
+    "02_distillation",
+    "03_sft",
     "04_policy_gradients",
     "05_grpo_to_degrpo",
     "09_paper_checked",

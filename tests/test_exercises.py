@@ -18,9 +18,13 @@ CHECKED = (
     "03_sft",
     "04_policy_gradients",
     "05_grpo_to_degrpo",
+    "06_rl",
+    "07_full_scale",
+    "08_evaluation",
     "09_paper_checked",
     "a_calibration",
     "b_ablations",
+    "c_digits",
 )
 """Chapters whose exercises have gaps to fill."""
 

@@ -16,9 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     Heavy imports wait until a command needs them, because worker processes import this module again.
     """
-    gc.set_threshold(
-        100_000
-    )  # imports make a million objects that stay: a seventh of a start is spent on them
+    # imports make a million objects that stay; looking for garbage among them takes a seventh of a start
+    gc.set_threshold(100_000)
     options = parser().parse_args(arguments)
     if getattr(options, "owned", False):
         end_with_owner()

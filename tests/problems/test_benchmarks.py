@@ -210,10 +210,11 @@ def test_a_byte_order_mark_before_an_empty_line(tmp_path):
 def test_a_field_may_be_long_and_a_value_that_is_none_is_counted(tmp_path):
     path = write(tmp_path / "a.csv", [{"problem": "x" * 200_000, "answer": "5"}])
     assert len(load_problems("deepscaler", path=path)["question"][0]) == 200_000
-    rows = [{"problem": "a", "answer": float("nan")}, {"problem": "c", "answer": "NaN "}]
+    rows = [{"problem": "a", "answer": float("nan")}, {"problem": float("nan"), "answer": "1"}]
+    rows.append({"problem": "c", "answer": "NaN "})
     path = write(tmp_path / "a.jsonl", [*rows, {"problem": "b", "answer": 2.5}])
     problems, counts = read_problems("deepscaler", path=path)
-    assert (counts, problems["answer"]) == (Counts(read=3, empty=2, duplicates=0, kept=1), ["2.5"])
+    assert (counts, problems["answer"]) == (Counts(read=4, empty=3, duplicates=0, kept=1), ["2.5"])
 
 
 # What cannot be read

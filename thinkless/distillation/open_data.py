@@ -84,9 +84,8 @@ def read_record(row: Mapping[str, Any], mode: Mode = Mode.THINK) -> Record | str
     paired = row.get(f"{mode.label}_response")
     text = _text(row, "".join(answered)) if paired is None else mode.value + paired
     gold = _gold(row)
-    (
-        question + text + (gold or "")
-    ).encode()  # half of a surrogate pair is a ValueError here: the row is known
+    for part in (question, text, gold or ""):
+        part.encode()  # half of a surrogate pair is a ValueError here, where the row is known
     if any(text.lstrip().startswith(other.value) for other in Mode if other is not mode):
         return "other_mode"
     response = after_control_token(text, mode)

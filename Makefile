@@ -53,7 +53,7 @@ units: $(VENV)/ready
 smoke: $(VENV)/ready
 	rm -rf $(SMOKE) && mkdir -p $(SMOKE) && cp -r _config.yml _toc.yml book notebooks $(SMOKE)
 	rm -rf $(SMOKE)/book/executed
-	{ $(BIN)/python -m thinkless book run --profile smoke --root $(SMOKE) && \
+	{ OMP_NUM_THREADS=1 $(BIN)/python -m thinkless book run --profile smoke --root $(SMOKE) && \
 	  $(BIN)/python -m thinkless book build --strict --root $(SMOKE); } >$(SMOKE)/log 2>&1 || \
 	  { cat $(SMOKE)/log; exit 1; }
 

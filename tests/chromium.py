@@ -165,12 +165,15 @@ class Tab:
             mobile=width < 600,
         )
         remember = f"for (const key of ['mode', 'theme']) localStorage.setItem(key, '{theme}')"
-        self.send(
+        first = self.send(
             "Page.addScriptToEvaluateOnNewDocument",
             source=f"if (['http:', 'file:'].includes(location.protocol)) {{ {remember} }}",
         )
+        self.run("document.left = true")  # for the answer may come before the old page has gone
         self.send("Page.navigate", url=address)
-        wait_for(lambda: self.run(f"location.href.startsWith({address!r}) && {READY}"), f"{address} to load")
+        there = f"!document.left && location.href.startsWith({address!r}) && {READY}"
+        wait_for(lambda: self.run(there), f"{address} to load")
+        self.send("Page.removeScriptToEvaluateOnNewDocument", **first)
 
     def close(self):
         """Close the tab."""

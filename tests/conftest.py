@@ -3,6 +3,7 @@
 Everything is built in process; no test needs the network. Run all with ``python -m pytest``.
 """
 
+import gc
 import os
 import signal
 
@@ -11,6 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # models this small only lose by 
 
 import pytest
 from hypothesis import settings
+
+gc.set_threshold(100_000)  # as in the command line
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what ends in &: children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -208,6 +208,8 @@ def server() -> Iterator[str]:
     """Address of the book on a local server."""
 
     class Quiet(SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections stay open
+
         def log_message(self, *_):
             pass
 
@@ -258,12 +260,16 @@ def piece(tab) -> Iterator[Callable[[str, str], str]]:
 
 @pytest.fixture(scope="session")
 def visit(chromium, server) -> Callable[[str, str], Visit]:
-    """`visit(page, view)` opens a page, unfolds what is folded and looks around; once for all tests."""
+    """`visit(page, view)` opens a page, unfolds what is folded and looks around; once for all tests.
+
+    In one tab, which has to compile the pages' scripts only once.
+    """
+    tab = chromium.new_tab()
 
     @functools.cache
     def look(page: str, view: str) -> Visit:
         theme, width = VIEWS[view]
-        tab = chromium.new_tab()
+        tab.events.clear()
         stuck = []
         try:
             tab.open(f"{server}/{page}.html", theme, width)
@@ -271,7 +277,7 @@ def visit(chromium, server) -> Callable[[str, str], Visit]:
             wait_for(lambda: tab.run(FITTED), "its figures to fill their boxes")
         except AssertionError as error:  # look around all the same: it says why
             stuck = [str(error)]
-        seen = Visit(
+        return Visit(
             errors=stuck + errors(tab),
             external=external_requests(tab, server),
             figures=tab.run(FIGURES),
@@ -283,8 +289,6 @@ def visit(chromium, server) -> Callable[[str, str], Visit]:
             page_width=tab.run("document.documentElement.scrollWidth"),
             theme=tab.run("document.documentElement.dataset.theme"),
         )
-        tab.close()
-        return seen
 
     return look
 

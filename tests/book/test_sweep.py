@@ -2,7 +2,7 @@
 
 Run: python -m pytest tests/book/test_sweep.py
 
-Real runs of the smoke profile, as processes.
+Real runs of a profile smaller than smoke, as processes.
 """
 
 import json
@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from conftest import SMALLEST
 
 from thinkless.__main__ import main
 from thinkless.book.expectations import read_expectations
@@ -88,11 +89,13 @@ def test_a_variant_has_the_arms_and_seeds_of_all_its_grids():
 def grid(tmp_path_factory):
     """The plan as a file, run by a process that is killed when something is under way, then to its end."""
     folder = tmp_path_factory.mktemp("evidence")
-    (folder / "plan.yaml").write_text(yaml.safe_dump(PLAN, sort_keys=False))
+    profile = folder / "smallest.yaml"
+    profile.write_text(yaml.safe_dump({"extends": "smoke", **SMALLEST}))
+    (folder / "plan.yaml").write_text(yaml.safe_dump({**PLAN, "profile": str(profile)}, sort_keys=False))
     command = [sys.executable, "-m", "thinkless", "sweep", "--workers", "2", *MINE]
     first = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
     runs = folder / "runs" / "evidence"
-    while not list(runs.glob("*/smoke/seed0/rl-degrpo-0/begun.json")):
+    while not list(runs.glob("*/smallest/seed0/rl-degrpo-0/begun.json")):
         assert first.poll() is None
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
@@ -162,7 +165,7 @@ def test_figures_of_whole_pipelines_are_recorded(grid):
     assert [row["variant"] for row in rows] == ["as-it-is-x2", "as-it-is", "alpha-2"]
     assert ["degrpo_lead" in row["values"] for row in rows] == [False, True, False]
     assert all({"settings", "commit", "command"} <= row.keys() for row in rows)
-    assert rows[0]["counts"] == {"level": 8, "all": 24, "pairs": 192}
+    assert rows[0]["counts"] == {"level": 4, "all": 12, "pairs": 32}
     assert all(0 <= row["values"]["think_accuracy"] <= 1 for row in rows)
     assert rows[2]["command"].startswith("thinkless sweep --plan plan.yaml --only")
 
@@ -173,7 +176,7 @@ def test_what_is_the_same_is_run_once(grid):
     runs = folder / "runs" / "evidence"
 
     def seed0(variant):
-        return runs / variant / "smoke" / "seed0"
+        return runs / variant / "smallest" / "seed0"
 
     for stage in ("base", "distill", "sft", "eval-sft"):
         one, other = (seed0(variant) / stage / MANIFEST for variant in ("as-it-is", "alpha-2"))
@@ -196,7 +199,7 @@ def test_what_another_variant_has_is_not_run_again(grid, monkeypatch):
     monkeypatch.setattr(again.runner(Task("alpha-2", 0, "sft")), "start", None)
     with pytest.raises(TypeError):  # when RL, which nobody else has, would start
         again.run()
-    assert sorted(p.name for p in (runs / "alpha-2" / "smoke" / "seed0").glob("*/")) == [
+    assert sorted(p.name for p in (runs / "alpha-2" / "smallest" / "seed0").glob("*/")) == [
         "base",
         "distill",
         "eval-sft",
@@ -340,9 +343,10 @@ def test_the_table_of_questions(grid):
 
 @pytest.mark.slow
 def test_a_stage_that_fails_is_named_and_the_rest_is_kept(grid, tmp_path, capsys):
-    plan = {"profile": "smoke", "grids": {"bad": {**PLAN["grids"]["again"], "variants": {"bad": {}}}}}
+    profile = read_grid(grid[0]).plan.profile
+    plan = {"profile": profile, "grids": {"bad": {**PLAN["grids"]["again"], "variants": {"bad": {}}}}}
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
-    blocked = tmp_path / "runs" / "bad" / "smoke" / "seed0"
+    blocked = tmp_path / "runs" / "bad" / "smallest" / "seed0"
     blocked.mkdir(parents=True)
     (blocked / ".distill.lock").mkdir()
     folders = ["--runs-dir", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]

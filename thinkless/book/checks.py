@@ -6,6 +6,7 @@ is compared with an expectation instead (`expectations.py`); the page keeps the 
 """
 
 import ast
+import gc
 from typing import Any
 
 MISSED = "thinkless_missed"
@@ -14,6 +15,7 @@ MISSED = "thinkless_missed"
 
 def load_ipython_extension(shell: Any):
     """Called by IPython, for ``--IPKernelApp.extra_extensions=thinkless.book.checks``."""
+    gc.set_threshold(100_000)  # as in the command line: a chapter's imports make a million objects that stay
     shell.ast_transformers.append(ExplainedAsserts())
 
 

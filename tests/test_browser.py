@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -82,12 +83,31 @@ CONTRAST = """(() => {
   const texts = ".xtick text, .ytick text, text[class*=title], .legendtext, .cbaxis text, .annotation text";
   const figure = [...document.querySelectorAll(".book-figure")].flatMap((box) =>
     [...box.querySelectorAll(texts)].map((text) => [text, getComputedStyle(text).fill, background(box)]));
-  const cells = [...document.querySelectorAll(".cell_output :is(th, td, p, .film i)")].map((cell) =>
-    [cell, getComputedStyle(cell).color, background(cell)]);
-  return [...figure, ...cells].map(([element, color, page]) =>
+  const own = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  const prose = [...document.querySelectorAll(".bd-main *, .bd-sidebar-primary *, footer *")]
+    .filter((element) => own(element) && !element.closest("svg, script, style, noscript, [disabled]"))
+    .filter((element) => element.checkVisibility({ visibilityProperty: true, opacityProperty: true }))
+    .map((element) => [element, getComputedStyle(element).color, background(element)]);
+  return [...figure, ...prose].map(([element, color, page]) =>
     ({text: element.textContent, color, ratio: ratio(luminance(channels(color)), luminance(page))}))
     .filter((one) => one.text.trim() && one.ratio < 4.5);
 })()"""
+
+AXE = (files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+
+BARRIERS = """(() => {
+  const drawer = innerWidth < 600 ? [[".bd-sidebar-secondary"]] : [];  // closed
+  return axe.run({ exclude: [[".js-plotly-plot"], ...drawer] }, {
+    runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
+    resultTypes: ["violations"],
+    rules: { "color-contrast": { enabled: false } },
+  }).then(({ violations }) => violations.flatMap(({ id, help, nodes }) =>
+    nodes.map((node) => `${id}: ${help}: ${node.html.slice(0, 120)}`)));
+})()"""
+
+UNREACHABLE = """[...document.querySelectorAll("article pre")]
+  .filter((box) => box.scrollWidth > box.clientWidth && box.tabIndex < 0)
+  .map((box) => box.textContent.slice(0, 80))"""
 
 CROWDED = """[...document.querySelectorAll(".book-figure")].flatMap((figure) => {
   const frame = figure.getBoundingClientRect();
@@ -178,7 +198,11 @@ class Visit:
     """Addresses that were asked of another server."""
     figures: list[dict] = field(default_factory=list)
     faint: list[dict] = field(default_factory=list)
-    """Texts of figures, their titles and tables whose contrast with the page is under 4.5."""
+    """Texts, those of figures included, whose contrast with the page is under 4.5."""
+    barriers: list[str] = field(default_factory=list)
+    """What axe finds against WCAG 2.1 A and AA but for contrast, in one view of each width."""
+    unreachable: list[str] = field(default_factory=list)
+    """Boxes that scroll sideways and that no key gets into."""
     crowded: list[str] = field(default_factory=list)
     """Titles, legends and notes of figures that are cut off or lie on each other."""
     foreign: list[str] = field(default_factory=list)
@@ -282,6 +306,8 @@ def visit(chromium, server) -> Callable[[str, str], Visit]:
             external=external_requests(tab, server),
             figures=tab.run(FIGURES),
             faint=tab.run(CONTRAST),
+            barriers=tab.run(f"{AXE}; {BARRIERS}") if view in ("light", "dark phone") else [],
+            unreachable=tab.run(UNREACHABLE),
             crowded=tab.run(CROWDED),
             foreign=foreign_texts(tab) + tab.run(BLANK) if view == "light" else [],
             malformed=tab.run("document.querySelectorAll('[data-mml-node=merror]').length"),
@@ -381,8 +407,15 @@ def test_every_figure_is_drawn_and_fills_its_column(visit, page, view):
 
 @every_page
 @every_view
-def test_figures_and_tables_have_contrast(visit, page, view):
+def test_every_text_has_contrast(visit, page, view):
     assert visit(page, view).faint == []
+
+
+@every_page
+@every_view
+def test_nothing_keeps_people_out(visit, page, view):
+    assert visit(page, view).barriers == []
+    assert visit(page, view).unreachable == []
 
 
 @every_page

@@ -3,9 +3,10 @@
 It writes one copy of plotly.js and of MathJax into `_static/`, both taken from installed Python
 packages, loads plotly.js on the pages that have a figure and what a reader can touch where it has its
 place, and drops the scripts of sphinx-thebe, which Jupyter Book adds to every page and which come from
-elsewhere. It also gives the entries of the bibliography a role that screen readers still know.
+elsewhere. It also mends what others' extensions write that is not HTML or not for screen readers.
 """
 
+import re
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -65,10 +66,12 @@ def choose_scripts(app: Sphinx, pagename: str, template: str, context: dict[str,
             (app.add_css_file if file.endswith(".css") else app.add_js_file)(file)
 
 
-def mend_roles(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any):
-    """Docutils marks bibliography entries, children of a list, with a role that ARIA has withdrawn."""
-    if context.get("body"):
-        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+def mend_html(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any):
+    """Docutils marks bibliography entries, children of a list, with a role that ARIA has withdrawn; all
+    exercises of a page, and all solutions, have an element of the same id."""
+    if body := context.get("body"):
+        body = body.replace('role="doc-biblioentry"', 'role="listitem"')
+        context["body"] = re.sub(r'<section id="(?:exercise|solution)-content">', "<section>", body)
 
 
 def _is_thebe(script: Any) -> bool:
@@ -81,5 +84,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.config.mathjax_path = MATHJAX_FILE
     app.connect("builder-inited", write_assets)
     app.connect("html-page-context", choose_scripts, priority=900)
-    app.connect("html-page-context", mend_roles)
+    app.connect("html-page-context", mend_html)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -46,6 +46,8 @@ pytestmark = [
 
 
 UNFOLD = """(() => {
+  const still = "*, ::before, ::after { transition: none !important; animation: none !important; }";
+  document.head.append(Object.assign(document.createElement("style"), { textContent: still }));
   document.querySelectorAll("details").forEach((fold) => { fold.open = true; });
   document.querySelectorAll(".toggle-hidden").forEach((fold) => fold.classList.remove("toggle-hidden"));
 })()"""

@@ -39,7 +39,7 @@ from thinkless.training.rows import (
     ROWS,
     in_batches_of_similar_length,
     load_tokens,
-    modes_on_every_process,
+    in_micro_batches_of_one_mode,
     save_tokens,
 )
 
@@ -178,7 +178,7 @@ def train_sft(run: Run) -> dict[str, Any]:
     assert settings is not None
     rows, share = load_tokens(run.folder / ROWS), settings.batch_size // launch.processes
     if settings.think_share == 0.5 and settings.paired:  # else rows come without their partners
-        rows = modes_on_every_process(
+        rows = in_micro_batches_of_one_mode(
             rows,
             batch_size=settings.batch_size,
             micro_batch=settings.micro_batch or share,

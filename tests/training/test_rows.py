@@ -17,7 +17,7 @@ from thinkless.modes import add_control_tokens
 from thinkless.training.rows import (
     in_batches_of_similar_length,
     load_tokens,
-    modes_on_every_process,
+    in_micro_batches_of_one_mode,
     save_tokens,
 )
 
@@ -44,11 +44,11 @@ def test_rows_stay_in_their_window():
     assert max(order[:100]) == 99  # 50 batches of 2 rows make a window
 
 
-@pytest.mark.parametrize(("processes", "micro_batch"), [(4, 1), (8, 1), (16, 1), (2, 3), (4, 2)])
+@pytest.mark.parametrize(("processes", "micro_batch"), [(4, 1), (8, 1), (16, 1), (2, 3), (4, 2), (1, 8)])
 def test_every_process_gets_both_modes_and_all_get_the_same_at_a_time(processes, micro_batch):
     batch_size = 2 * micro_batch * processes * 2
     modes = Dataset.from_dict({"mode": ["think", "short"] * batch_size, "row": [*range(2 * batch_size)]})
-    dealt = modes_on_every_process(modes, batch_size=batch_size, micro_batch=micro_batch, processes=processes)
+    dealt = in_micro_batches_of_one_mode(modes, batch_size=batch_size, micro_batch=micro_batch, processes=processes)
     batches = BatchSampler(SequentialSampler(range(len(dealt))), micro_batch, drop_last=False)
     shards = [
         [dealt[batch]["mode"] for batch in BatchSamplerShard(batches, processes, rank)]
@@ -58,15 +58,16 @@ def test_every_process_gets_both_modes_and_all_get_the_same_at_a_time(processes,
         rows = [mode for batch in shard for mode in batch]
         assert rows.count("think") == rows.count("short")
     assert all(shard == shards[0] for shard in shards)
+    assert all(len(set(dealt[batch]["mode"])) == 1 for batch in batches)
     for update in range(2):  # holds the rows that it held
         rows = slice(update * batch_size, (update + 1) * batch_size)
         assert sorted(dealt[rows]["row"]) == modes[rows]["row"]
 
 
-@pytest.mark.parametrize(("batch_size", "processes"), [(8, 1), (4, 4)])
+@pytest.mark.parametrize(("batch_size", "processes"), [(1, 1), (4, 4)])
 def test_rows_that_cannot_be_dealt_out_better_stay_as_they_are(batch_size, processes):
     rows = Dataset.from_dict({"row": list(range(16))})
-    same = modes_on_every_process(rows, batch_size=batch_size, micro_batch=1, processes=processes)
+    same = in_micro_batches_of_one_mode(rows, batch_size=batch_size, micro_batch=1, processes=processes)
     assert list(same["row"]) == list(range(16))
 
 

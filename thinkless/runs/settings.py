@@ -249,7 +249,7 @@ class Launch(Section):
     sharding: Literal["none", "fsdp2"] = "none"
     """`fsdp2` splits weights, gradients and optimiser state over the processes (accelerate)."""
     gradient_checkpointing: bool = False
-    attention: Literal["sdpa", "flash_attention_2", "flash_attention_3"] = "sdpa"
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
     report_to: list[Literal["trackio", "wandb", "tensorboard"]] = []
     """Trackers that receive the metrics, beside `metrics.jsonl`."""
 

@@ -41,16 +41,17 @@ def in_batches_of_similar_length(
     return rows.select(order)
 
 
-def modes_on_every_process(rows: Dataset, *, batch_size: int, micro_batch: int, processes: int) -> Dataset:
-    """`rows`, of which a question's two are adjacent, so that every process gets both modes, and all get the
-    same one at a time: think rows for all of them, then the short rows of the same questions.
+def in_micro_batches_of_one_mode(
+    rows: Dataset, *, batch_size: int, micro_batch: int, processes: int
+) -> Dataset:
+    """`rows`, of which a question's two are adjacent, so that a micro-batch holds one mode and so rows of
+    similar length, and all processes get the same one at a time: think rows, then the short rows of the same
+    questions. With one row each and dealt out in turn, the first process would get nothing but think rows.
 
-    Micro-batches are dealt out in turn, so that with one row each the first process would get nothing but
-    think rows, and all would wait for it. Every update keeps its rows.
+    Every update keeps its rows; where it cannot be divided so, they stay as they are.
     """
     block = micro_batch * processes
-    balanced = micro_batch % 2 == 0  # every micro-batch is, as it comes
-    if processes == 1 or balanced or batch_size % (2 * block):
+    if batch_size % (2 * block):
         return rows
     whole = len(rows) // (2 * block) * (2 * block)
     order = np.arange(len(rows))

@@ -38,8 +38,8 @@ from thinkless.training import train_rl, train_supervised
 from thinkless.training.rows import (
     ROWS,
     in_batches_of_similar_length,
-    load_tokens,
     in_micro_batches_of_one_mode,
+    load_tokens,
     save_tokens,
 )
 

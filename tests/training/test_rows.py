@@ -16,8 +16,8 @@ from thinkless.models import load
 from thinkless.modes import add_control_tokens
 from thinkless.training.rows import (
     in_batches_of_similar_length,
-    load_tokens,
     in_micro_batches_of_one_mode,
+    load_tokens,
     save_tokens,
 )
 
@@ -48,7 +48,9 @@ def test_rows_stay_in_their_window():
 def test_every_process_gets_both_modes_and_all_get_the_same_at_a_time(processes, micro_batch):
     batch_size = 2 * micro_batch * processes * 2
     modes = Dataset.from_dict({"mode": ["think", "short"] * batch_size, "row": [*range(2 * batch_size)]})
-    dealt = in_micro_batches_of_one_mode(modes, batch_size=batch_size, micro_batch=micro_batch, processes=processes)
+    dealt = in_micro_batches_of_one_mode(
+        modes, batch_size=batch_size, micro_batch=micro_batch, processes=processes
+    )
     batches = BatchSampler(SequentialSampler(range(len(dealt))), micro_batch, drop_last=False)
     shards = [
         [dealt[batch]["mode"] for batch in BatchSamplerShard(batches, processes, rank)]

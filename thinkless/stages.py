@@ -177,7 +177,8 @@ def train_sft(run: Run) -> dict[str, Any]:
     settings, start, launch = run.profile.sft, run.folder / "untrained", run.profile.launch
     assert settings is not None
     rows, share = load_tokens(run.folder / ROWS), settings.batch_size // launch.processes
-    if settings.think_share == 0.5 and settings.paired:  # else rows come without their partners
+    apart = not launch.shared_prompts  # else a question's two answers have to meet
+    if apart and settings.think_share == 0.5 and settings.paired:  # else rows come without their partners
         rows = in_micro_batches_of_one_mode(
             rows,
             batch_size=settings.batch_size,

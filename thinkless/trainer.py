@@ -130,10 +130,13 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
                 for key, value in update[0].items()
                 if value is not None
             }
-            order = torch.argsort(rows["completion_mask"].sum(dim=1), descending=True, stable=True)
+            order = self._row_order(rows)
             rows = {key: value[order] if value.dim() else value for key, value in rows.items()}
             ordered += split_tensor_dict(rows, count)
         return ordered
+
+    def _row_order(self, rows):
+        return torch.argsort(rows["completion_mask"].sum(dim=1), descending=True, stable=True)
 
     def _generate_and_score_completions(self, inputs):
         output = super()._generate_and_score_completions(inputs)

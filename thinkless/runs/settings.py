@@ -246,10 +246,13 @@ class Launch(Section):
     padding: Annotated[int, For("base", "sft", "rl", "eval")] = Field(1, ge=1, exclude_if=lambda n: n == 1)
     """Prompts and answers are padded to multiples of so many tokens. On a CPU every new shape takes memory
     that is not given back: a model of 135 million parameters grew to 16 GB in an hour, and with 32 to 7."""
+    shared_prompts: Annotated[bool, For("sft", "rl")] = Field(False, exclude_if=lambda on: not on)
+    """Whether a prompt is read once for all its answers in a micro-batch: for long questions with short
+    answers. Needs attention "sdpa"."""
     sharding: Literal["none", "fsdp2"] = "none"
     """`fsdp2` splits weights, gradients and optimiser state over the processes (accelerate)."""
     gradient_checkpointing: bool = False
-    attention: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
+    attention: Literal["sdpa", "flash_attention_2", "flash_attention_3"] = "sdpa"
     report_to: list[Literal["trackio", "wandb", "tensorboard"]] = []
     """Trackers that receive the metrics, beside `metrics.jsonl`."""
 
@@ -258,6 +261,8 @@ class Launch(Section):
             raise ValueError(f"machines={self.machines} does not divide processes={self.processes}")
         if self.sharding != "none" and self.processes == 1:
             raise ValueError(f"sharding={self.sharding!r} needs processes of at least 2, got 1")
+        if self.shared_prompts and self.attention != "sdpa":
+            raise ValueError(f"shared_prompts needs attention='sdpa', got {self.attention!r}")
 
 
 class Profile(Section):

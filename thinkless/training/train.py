@@ -19,6 +19,7 @@ from thinkless.trainer import DeGRPOTrainer, SumsInFloat32
 from thinkless.training.callbacks import GroupsFile, MetricsFile, Progress
 from thinkless.training.checkpoints import KeepsNewest, last_checkpoint, remove_checkpoints
 from thinkless.training.configs import rl_config, sft_config
+from thinkless.training.shared_prompts import SharedPromptCollator, SharedPromptTrainer
 
 
 def _finish(trainer: Trainer, folder: Path) -> list[dict]:
@@ -70,6 +71,7 @@ def train_supervised(
         args=sft_config(settings, launch, folder, seed=seed),
         train_dataset=rows,
         processing_class=tokenizer,
+        data_collator=SharedPromptCollator(launch.padding) if launch.shared_prompts else None,
     )
     history = _finish(trainer, folder)
     losses = [row["loss"] for row in history if "loss" in row]  # means over the logged updates
@@ -93,7 +95,8 @@ def train_rl(
     Returns the mean of every logged metric over the last tenth of the run.
     """
     model, tokenizer = load(start, launch.attention)
-    trainer = DeGRPOTrainer(
+    kind = SharedPromptTrainer if launch.shared_prompts else DeGRPOTrainer
+    trainer = kind(
         model=model,
         args=rl_config(objective, settings, launch, folder, max_tokens=max_tokens, seed=seed),
         train_dataset=problems,

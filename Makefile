@@ -64,7 +64,7 @@ train: $(VENV)/ready
 	$(BIN)/python -m thinkless train --profile $(PROFILE) --seed $(SEED)
 
 pocket: $(VENV)/pocket
-	$(BIN)/python -m thinkless train --profile pocket --seed $(SEED)
+	$(BIN)/python -m thinkless sweep --plan pocket
 
 evidence: $(VENV)/ready
 	$(BIN)/python -m thinkless sweep

@@ -49,7 +49,7 @@ PLAN = {
 MINE = ["--plan", "plan.yaml", "--results", "results"]
 
 
-@pytest.mark.parametrize("name", ["evidence", "arithmetic"])
+@pytest.mark.parametrize("name", ["evidence", "arithmetic", "pocket"])
 def test_the_packages_plans_are_possible(name):
     """Every variant is a profile, and every task one of its stages."""
     plan = read_plan(name)

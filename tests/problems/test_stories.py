@@ -31,9 +31,9 @@ from thinkless.problems.stories import (
 )
 
 BY_HAND = (
+    "How many beads does Leo have in the end? "
     "Mia owns 9 shells. Leo has 11 beads. Leo buys 8 more beads. Mia loses 2 shells. Leo loses 4 beads. "
-    "Leo keeps only a third of the beads. By magic Leo gets twice as many beads. "
-    "How many beads does Leo have now?"
+    "Leo keeps only a third of the beads. By magic Leo gets twice as many beads."
 )
 
 
@@ -50,7 +50,7 @@ def test_steps_by_hand():
 
 
 def test_answers_by_hand():
-    assert write_answer("Al has 5 caps. Al sells 3 caps. How many caps does Al have now?", "think") == (
+    assert write_answer("How many caps does Al have in the end? Al has 5 caps. Al sells 3 caps.", "think") == (
         "5 - 3 = 2.</think>The answer is 2."
     )
     assert write_answer(BY_HAND, "short") == "The answer is 10."
@@ -88,7 +88,7 @@ def test_every_form_name_and_thing_is_used():
 
 def test_a_sentence_of_another_world_is_named():
     with pytest.raises(ValueError, match="cannot read 'Leo ponders'"):
-        solve("Leo has 5 caps. Leo ponders. How many caps does Leo have now?")
+        solve("How many caps does Leo have in the end? Leo has 5 caps. Leo ponders.")
 
 
 # Splits and mix

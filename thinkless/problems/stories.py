@@ -1,8 +1,9 @@
-"""Word problems: somebody has some things, more comes and goes, and how many are there now?
+"""Word problems: somebody has some things, more comes and goes, and how many are there in the end?
 
-``Leo has 11 beads. Leo buys 8 more beads. Leo loses 2 beads. How many beads does Leo have now?`` The *level*
-of a question is the number of its events that matter, 2 here. A short answer has to hold them all in one
-breath; a worked one writes ``11 + 8 = 19. 19 - 2 = 17.`` first.
+``How many beads does Leo have in the end? Leo has 11 beads. Leo buys 8 more beads. Leo loses 2 beads.`` The
+*level* of a question is the number of its events that matter, 2 here. A short answer has to hold them all in
+one breath; a worked one writes ``11 + 8 = 19. 19 - 2 = 17.`` first. What is asked comes first, since a model
+that reads from left to right then knows of every sentence whether it matters.
 
 With `distractors` every story is about two people and tells as many events whatever its level: one more
 than there are levels, the rest of them the other's. Exchanging the two makes level 1 the highest, so nothing
@@ -83,9 +84,9 @@ FORMS: dict[str, tuple[str, ...]] = {
         "After the rain {who} can use only {part} of the {things}",
     ),
     "?": (
-        "How many {things} does {who} have now?",
         "How many {things} does {who} have in the end?",
-        "What is the number of {things} that {who} has now?",
+        "How many {things} are left for {who} in the end?",
+        "What is the number of {things} that {who} has in the end?",
         "In the end, how many {things} are there for {who}?",
     ),
 }
@@ -146,9 +147,9 @@ def solve(question: str) -> list[str]:
 
     Raises ValueError for a sentence that is none of this world's.
     """
-    sentences = [_read(sentence) for sentence in question.split(". ")]
-    asked, value, steps = sentences[-1][0], 0, []
-    for who, sign, number in sentences[:-1]:
+    first, mark, story = question.partition("? ")
+    (asked, _, _), value, steps = _read(first + mark.rstrip()), 0, []
+    for who, sign, number in map(_read, story.removesuffix(".").split(". ")):
         if who != asked:
             continue
         if sign == "=":
@@ -189,7 +190,8 @@ def _draw(world: StoryWorld, level: int, rng: random.Random) -> str:
     rng.shuffle(turns)
     rest = [iter(story[1:]) for story in told]
     happened = [next(rest[person]) for person in turns]
-    return ". ".join([*begun, *happened, rng.choice(FORMS["?"]).format(who=people[0], things=things[0])])
+    asked = rng.choice(FORMS["?"]).format(who=people[0], things=things[0])
+    return f"{asked} {'. '.join([*begun, *happened])}."
 
 
 def _story(who: str, things: str, events: int, rng: random.Random) -> list[str]:

@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("folder", type=Path, help="where the model goes; must not exist yet")
     export.add_argument("--push-to-hub", metavar="USER/NAME", help="and to this repository of the hub")
     sweep = command("sweep", _sweep, "run a plan's grids of runs and record what they find")
-    sweep.add_argument("--plan", default="evidence", help="evidence, arithmetic, pocket, or a YAML file of your own")
+    sweep.add_argument("--plan", default="evidence", help="evidence, arithmetic, pocket, or a YAML file")
     sweep.add_argument("--only", default="*", help="variants that match this pattern, such as 'alpha*'")
     sweep.add_argument("--runs-dir", type=Path, help="by default evidence/ of the book's runs")
     sweep.add_argument("--results", type=Path, help="where records go; by default where the plan says")

@@ -50,9 +50,8 @@ def test_steps_by_hand():
 
 
 def test_answers_by_hand():
-    assert write_answer("How many caps does Al have in the end? Al has 5 caps. Al sells 3 caps.", "think") == (
-        "5 - 3 = 2.</think>The answer is 2."
-    )
+    question = "How many caps does Al have in the end? Al has 5 caps. Al sells 3 caps."
+    assert write_answer(question, "think") == "5 - 3 = 2.</think>The answer is 2."
     assert write_answer(BY_HAND, "short") == "The answer is 10."
 
 

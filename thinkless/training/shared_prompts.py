@@ -93,9 +93,8 @@ class SharedPromptCollator:
             *((row[:start], row[start:]) for row, start in zip(ids, starts, strict=True)), strict=True
         )
         shared = SharedPrompts.of(prompts, completions, self.padding)
-        return shared.inputs() | {
-            "labels": shared.labels
-        }  # Trainer counts the labels of an update by that name
+        # Trainer counts the labels of an update by this name
+        return shared.inputs() | {"labels": shared.labels}
 
 
 class SharedPromptTrainer(DeGRPOTrainer):
@@ -110,13 +109,12 @@ class SharedPromptTrainer(DeGRPOTrainer):
         more = kwargs.keys() - {"compute_entropy", "compute_aux_loss"}
         if any(kwargs[key] is not None for key in more) or kwargs.get("compute_aux_loss"):
             raise NotImplementedError(
-                "prompts with images, and experts with a loss of their own, are not shared"
+                "shared prompts are for text, and not for experts with a loss of their own"
             )
+        ids, live = (rows.split(batch_size or len(rows)) for rows in (input_ids, attention_mask.bool()))
         parts = [
-            self._score(model, ids, mask.bool(), logits_to_keep, kwargs.get("compute_entropy"))
-            for ids, mask in zip(
-                *(rows.split(batch_size or len(rows)) for rows in (input_ids, attention_mask)), strict=True
-            )
+            self._score(model, *part, logits_to_keep, kwargs.get("compute_entropy"))
+            for part in zip(ids, live, strict=True)
         ]
         logps, *entropies = (torch.cat(values) for values in zip(*parts, strict=True))
         return logps, entropies[0] if entropies else None, None

@@ -35,8 +35,8 @@ class SharedPrompts:
     def of(cls, prompts: Sequence[torch.Tensor], completions: Sequence[torch.Tensor], multiple: int = 1):
         """From N prompts (P,) of at least one token and their completions (T,), rows padded to `multiple`."""
         groups: dict[tuple[int, ...], list[int]] = {}
-        for row, prompt in enumerate(prompts):
-            groups.setdefault(tuple(prompt.tolist()), []).append(row)
+        for row, ids_of_prompt in enumerate(prompts):
+            groups.setdefault(tuple(ids_of_prompt.tolist()), []).append(row)
         width = max(
             len(prompt) - 1 + sum(len(completions[row]) for row in rows) for prompt, rows in groups.items()
         )

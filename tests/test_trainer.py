@@ -12,6 +12,7 @@ from trainers import (
     ALPHA,
     COMPLETIONS,
     PROMPTS,
+    assert_meets_the_reference,
     assert_same_gradients,
     build,
     gradients,
@@ -50,14 +51,8 @@ def test_the_batch_has_what_it_should_have(plain):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @guarded()
 def test_loss_and_gradients_are_the_formulas(objective, buckets, untrained, plain):
-    model, batch, tokenizer = plain
     trainer = build(untrained, objective=objective, length_buckets=buckets)
-    trainer.current_gradient_accumulation_steps = 1
-    loss = trainer._compute_loss(trainer.model.train(), batch)
-    loss.backward()
-    expected, expected_gradients = reference(model, tokenizer, objective, batch)
-    assert loss.item() == pytest.approx(expected, abs=1e-5)
-    assert_same_gradients(gradients(trainer.model), expected_gradients)
+    assert_meets_the_reference(trainer, objective, plain)
 
 
 @pytest.mark.parametrize("sizes", [[2, 2, 2], [1] * 6])

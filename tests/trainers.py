@@ -178,6 +178,17 @@ def assert_same_gradients(got, expected):
         torch.testing.assert_close(got[name], expected[name], rtol=0, atol=1e-5 * largest, msg=name)
 
 
+def assert_meets_the_reference(trainer, objective, plain):
+    """Loss to 1e-5, and gradients, of one whole update on `plain_batch`."""
+    model, batch, tokenizer = plain
+    trainer.current_gradient_accumulation_steps = 1  # as TRL sets it in every step
+    loss = trainer._compute_loss(trainer.model.train(), batch)
+    loss.backward()
+    expected, expected_gradients = reference(model, tokenizer, objective, batch)
+    assert abs(loss.item() - expected) <= 1e-5
+    assert_same_gradients(gradients(trainer.model), expected_gradients)
+
+
 def part(batch, rows):
     return {key: value[rows] if value.ndim else value for key, value in batch.items()}
 

@@ -136,6 +136,7 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
         return ordered
 
     def _row_order(self, rows):
+        """The order (B,) in which an update takes its rows."""
         return torch.argsort(rows["completion_mask"].sum(dim=1), descending=True, stable=True)
 
     def _generate_and_score_completions(self, inputs):
@@ -212,23 +213,21 @@ class DeGRPOTrainer(SumsInFloat32, GRPOTrainer):
         finally:
             self._reference = None
 
-    def _get_per_token_logps_and_entropies(self, *args, **kwargs):
-        found = self._trimmed_logps(*args, **kwargs)
-        if (
-            self._reference is not None
-        ):  # a policy that is its own reference has neither a KL nor its gradient
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
+    ):
+        more = kwargs.keys() - {"compute_entropy", "compute_aux_loss"}
+        is_text = all(kwargs[key] is None for key in more) and not kwargs.get("compute_aux_loss")
+        # images and router losses: TRL's own way
+        score = self._text_logps if is_text else super()._get_per_token_logps_and_entropies
+        found = score(model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs)
+        if self._reference is not None:
+            # a policy that is its own reference has neither a KL nor its gradient
             self._reference[:, 0] = found[0][:, 0].detach()
         return found
 
-    def _trimmed_logps(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs):
+    def _text_logps(self, model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs):
         """TRL's method on trimmed parts of the batch; same values, (B, logits_to_keep), 0 on padding."""
-        trimmable = all(
-            kwargs[key] is None for key in kwargs.keys() - {"compute_entropy", "compute_aux_loss"}
-        )
-        if not trimmable or kwargs.get("compute_aux_loss"):  # images and router losses: TRL's own way
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
-            )
         prompt_length = input_ids.shape[1] - logits_to_keep
         lengths = attention_mask[:, prompt_length:].sum(dim=1)  # (B,)
         order = torch.argsort(lengths, stable=True)

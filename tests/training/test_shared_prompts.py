@@ -6,11 +6,15 @@ Run: python -m pytest tests/training/test_shared_prompts.py
 import pytest
 import torch
 from datasets import Dataset
-from trainers import Recorder, assert_same_gradients, build, gradients, part, plain_batch, reference
+from safetensors.torch import load_file
+from trainers import Recorder, assert_meets_the_reference, build, part, plain_batch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
 
 from thinkless.objectives import OBJECTIVES
+from thinkless.runs.profiles import load_profile
+from thinkless.runs.settings import Launch
+from thinkless.training import train_supervised
 from thinkless.training.rows import UNLEARNED
 from thinkless.training.shared_prompts import SharedPromptCollator, SharedPrompts, SharedPromptTrainer
 from thinkless.training.train import SupervisedTrainer
@@ -40,14 +44,8 @@ def test_an_answer_that_was_dropped_stays_empty():
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_loss_and_gradients_are_the_formulas(objective, untrained):
-    model, batch, tokenizer = plain_batch(untrained)
     trainer = build(untrained, SharedPromptTrainer, objective=objective, pad_to_multiple_of=8)
-    trainer.current_gradient_accumulation_steps = 1
-    loss = trainer._compute_loss(trainer.model.train(), batch)
-    loss.backward()
-    expected, expected_gradients = reference(model, tokenizer, objective, batch)
-    assert loss.item() == pytest.approx(expected, abs=1e-5)
-    assert_same_gradients(gradients(trainer.model), expected_gradients)
+    assert_meets_the_reference(trainer, objective, plain_batch(untrained))
 
 
 def test_rows_come_in_any_order_and_in_parts(untrained):
@@ -110,6 +108,21 @@ def test_a_warm_up_ends_where_rows_apart_end(accumulated, untrained, tmp_path):
     assert max(step.abs().max() for step in after[0]) > 1e-3
     for one, other in zip(*after, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_a_textbook_has_no_prompts_to_share(untrained, tmp_path):
+    """The base model's training is none of those that `launch.shared_prompts` is for."""
+    settings = load_profile("smoke", {"base": {"rows": 32, "batch_size": 8}}).base
+    ids = [[3 + (row + place) % 9 for place in range(5 + row % 3)] for row in range(32)]
+    rows = Dataset.from_dict({"input_ids": ids, "labels": ids})
+    found = []
+    for shared in (False, True):
+        folder = tmp_path / str(shared)
+        launch = Launch(shared_prompts=shared)
+        train_supervised(untrained / "model", rows, settings, folder, launch=launch, seed=0)
+        found.append(load_file(folder / "model/model.safetensors"))
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(weights, found[1][name]) for name, weights in found[0].items())
 
 
 class SharedRecorder(SharedPromptTrainer, Recorder):

@@ -105,12 +105,7 @@ class SharedPromptTrainer(DeGRPOTrainer):
         masked = rows["prompt_ids"].masked_fill(rows["prompt_mask"] == 0, -1)
         return torch.argsort(torch.unique(masked, dim=0, return_inverse=True)[1], stable=True)
 
-    def _trimmed_logps(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs):
-        more = kwargs.keys() - {"compute_entropy", "compute_aux_loss"}
-        if any(kwargs[key] is not None for key in more) or kwargs.get("compute_aux_loss"):
-            raise NotImplementedError(
-                "shared prompts are for text, and not for experts with a loss of their own"
-            )
+    def _text_logps(self, model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs):
         ids, live = (rows.split(batch_size or len(rows)) for rows in (input_ids, attention_mask.bool()))
         parts = [
             self._score(model, *part, logits_to_keep, kwargs.get("compute_entropy"))

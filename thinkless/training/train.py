@@ -66,12 +66,13 @@ def train_supervised(
     Returns the final metrics: the last logged loss, rows and updates.
     """
     model, tokenizer = load(start, launch.attention)
+    shared = launch.shared_prompts and isinstance(settings, SFT)  # a textbook has no prompts
     trainer = SupervisedTrainer(
         model=model,
         args=sft_config(settings, launch, folder, seed=seed),
         train_dataset=rows,
         processing_class=tokenizer,
-        data_collator=SharedPromptCollator(launch.padding) if launch.shared_prompts else None,
+        data_collator=SharedPromptCollator(launch.padding) if shared else None,
     )
     history = _finish(trainer, folder)
     losses = [row["loss"] for row in history if "loss" in row]  # means over the logged updates

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from servers import free_port, serving
 from transformers import GenerationConfig
 
+from thinkless.book.chapters import own_sockets
 from thinkless.models import load_tokenizer
 from thinkless.runs.metrics import read_metrics
 from thinkless.runs.profiles import load_profile
@@ -139,13 +140,15 @@ def test_every_stage_runs_through_its_chapter(profile, tmp_path):
     """Distillation from open data and a live server, SFT and RL as two processes, evaluation."""
     runs = tmp_path / "runs"
     for chapter in STAGE_CHAPTERS:
-        papermill.execute_notebook(
-            str(ROOT / "notebooks" / f"{chapter}.ipynb"),
-            str(tmp_path / f"{chapter}.ipynb"),
-            parameters={"profile": str(profile), "runs_dir": str(runs)},
-            progress_bar=False,
-            cwd=str(tmp_path),
-        )
+        with own_sockets() as config:
+            papermill.execute_notebook(
+                str(ROOT / "notebooks" / f"{chapter}.ipynb"),
+                str(tmp_path / f"{chapter}.ipynb"),
+                parameters={"profile": str(profile), "runs_dir": str(runs)},
+                progress_bar=False,
+                cwd=str(tmp_path),
+                config=config,
+            )
     root = runs / "h100x4_on_cpu" / "seed0"
 
     distilled = json.loads((root / "distill" / "manifest.json").read_text())["metrics"]

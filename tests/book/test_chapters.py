@@ -7,8 +7,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from thinkless.__main__ import main
+from thinkless.book.chapters import own_sockets
 from thinkless.book.checks import MISSED
 
 REPOSITORY = Path(__file__).parents[2]
@@ -66,6 +69,35 @@ def test_chapters_run_once_and_again_only_when_something_changed(root, capfd):
     assert capfd.readouterr().out.count("up to date") == 1
     assert run(root, "--seed", "2") == 0
     assert "up to date" not in capfd.readouterr().out
+
+
+@pytest.fixture
+def taken_port(monkeypatch):
+    """Every TCP port that a kernel is promised belongs to somebody else when it gets there."""
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        find = "jupyter_client.connect.LocalPortCache.find_available_port"
+        monkeypatch.setattr(find, lambda *_: stranger.getsockname()[1])
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kernels have TCP ports on Windows")
+def test_a_kernel_needs_no_port_and_leaves_no_file(root, taken_port, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    write_chapter(root, "00_one", "print(41 + 1)  # not pipeline(): that would run in another process")
+    assert run(root, "--only", "00") == 0
+    assert "42" in (root / "book/executed/00_one.ipynb").read_text()
+    assert not [path for path in (tmp_path / "temporary").iterdir() if path.name.startswith("kernel")]
+
+
+def test_a_kernel_has_ports_where_a_path_would_be_too_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 100)))
+    Path(tempfile.tempdir).mkdir()
+    with own_sockets() as config:
+        assert not config.KernelManager
 
 
 @pytest.mark.slow

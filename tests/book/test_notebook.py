@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import papermill
 import pytest
 
+from thinkless.book.chapters import own_sockets
 from thinkless.book.notebook import check_parameters
 from thinkless.runs.profiles import ProfileError
 
@@ -60,8 +61,12 @@ def test_an_impossible_value_is_refused(wrong, message):
 @pytest.mark.slow
 @pytest.mark.parametrize("chapter", CHAPTERS[:1], ids=lambda path: path.stem)
 def test_plain_papermill_fails_in_the_first_cell(chapter, tmp_path):
-    with pytest.raises(papermill.PapermillExecutionError) as error:
+    with own_sockets() as config, pytest.raises(papermill.PapermillExecutionError) as error:
         papermill.execute_notebook(
-            str(chapter), str(tmp_path / "out.ipynb"), parameters={"profle": "smoke"}, progress_bar=False
+            str(chapter),
+            str(tmp_path / "out.ipynb"),
+            parameters={"profle": "smoke"},
+            progress_bar=False,
+            config=config,
         )
     assert error.value.evalue == "there is no parameter 'profle'; did you mean 'profile'?"

@@ -31,11 +31,13 @@ def option(arguments, name):
 
 def test_one_machine_needs_no_environment(monkeypatch):
     monkeypatch.delenv("NODE_RANK", raising=False)
+    monkeypatch.setenv("MASTER_PORT", "another program's")
     assert this_machine(1).rank == 0
     arguments = accelerate_launch(Launch(processes=4))
     assert (option(arguments, "--num_processes"), option(arguments, "--num_machines")) == ("4", "1")
     assert "--multi_gpu" in arguments
     assert "--main_process_ip" not in arguments
+    assert option(arguments, "--main_process_port") == "0"  # any that is free
 
 
 def test_a_machine_among_several_says_which_it_is(second_of_two):

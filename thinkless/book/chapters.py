@@ -15,10 +15,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +30,7 @@ import nbformat
 import papermill
 import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from traitlets.config import Config
 
 from thinkless.book.checks import MISSED
 from thinkless.errors import UserError
@@ -48,6 +51,8 @@ QUIET = {
     "GOMP_SPINCOUNT": "0",
 }
 """Environment of the chapters' kernels: no progress bars in the pages, no spinning threads."""
+LONGEST_ADDRESS = 100
+"""Characters of a socket's path; macOS allows 103, Linux 107."""
 logging.getLogger("papermill").addHandler(logging.NullHandler())  # it raises whatever it logs
 
 
@@ -187,20 +192,34 @@ def run_chapter(notebook: Path, options: Mapping[str, Any], *, timeout: int | No
     return seconds
 
 
+@contextmanager
+def own_sockets() -> Iterator[Config]:
+    """Configuration that lets papermill reach a kernel through files in a new folder, where systems can.
+
+    A TCP port is chosen first and taken seconds later, when the kernel is up: others may get it in between.
+    """
+    with tempfile.TemporaryDirectory(prefix="kernel", ignore_cleanup_errors=True) as folder:
+        place = {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}
+        fits = sys.platform != "win32" and len(f"{folder}/kernel-ipc-5") <= LONGEST_ADDRESS
+        yield Config({"KernelManager": place if fits else {}})
+
+
 def _execute(notebook: Path, output: Path, parameters: dict[str, Any], timeout: int | None) -> Any:
     """The notebook as papermill ran it, written to `output` cell by cell; what goes wrong is a BookError."""
-    # ipykernel warns about its local socket at every start
+    # at its end, ipykernel reports the interrupt that asked for it
     flags = ["--log-level=CRITICAL", "--IPKernelApp.extra_extensions=thinkless.book.checks"]
     try:
-        return papermill.execute_notebook(
-            str(notebook),
-            str(output),
-            parameters=parameters,
-            progress_bar=False,
-            execution_timeout=timeout,
-            extra_arguments=flags,
-            cwd=str(notebook.parent.parent),
-        )
+        with own_sockets() as config:
+            return papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters=parameters,
+                progress_bar=False,
+                execution_timeout=timeout,
+                extra_arguments=flags,
+                cwd=str(notebook.parent.parent),
+                config=config,
+            )
     except papermill.PapermillExecutionError as error:
         broken = "; this holds on any machine, so something is broken: `make test` says what"
         what = (

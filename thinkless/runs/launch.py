@@ -34,6 +34,7 @@ class Machine:
     address: str
     """Of the first machine."""
     port: int
+    """Of the first machine; 0 is any free one, or two trainings on a machine would take the same."""
 
 
 def this_machine(machines: int) -> Machine:
@@ -42,7 +43,7 @@ def this_machine(machines: int) -> Machine:
     Raises StageError if there are several and the environment does not say which one this is.
     """
     if machines == 1:
-        return Machine(0, "127.0.0.1", int(os.environ.get("MASTER_PORT", "29500")))
+        return Machine(0, "127.0.0.1", 0)
     rank = os.environ.get("NODE_RANK", os.environ.get("SLURM_NODEID", ""))
     address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "29500")
     if not (rank.isdigit() and int(rank) < machines and address and port.isdigit()):
@@ -61,5 +62,5 @@ def accelerate_launch(launch: Launch) -> list[str]:
     arguments += ["--num_processes", str(launch.processes), "--num_machines", str(launch.machines)]
     if launch.machines > 1:
         arguments += ["--machine_rank", str(machine.rank), "--main_process_ip", machine.address]
-        arguments += ["--main_process_port", str(machine.port)]
+    arguments += ["--main_process_port", str(machine.port)]
     return arguments

@@ -8,6 +8,8 @@ import math
 import pytest
 import torch
 from conftest import TINY
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from thinkless.generation import Completion, TransformersGenerator
 from thinkless.models import build_model, build_tokenizer
@@ -255,6 +257,69 @@ def test_padded_prompts_have_one_shape_and_the_same_answers(model, tokenizer):
     assert {shape for shape in shapes if shape[1] > 1} == {(2, 8)}
     plain = exact.generate(PROMPTS, max_tokens=9, temperature=0)
     assert [a.token_ids for (a,) in answers] == [a.token_ids for (a,) in plain]
+
+
+def test_a_prompt_is_read_once_for_all_its_answers(generator):
+    """The model's calls: all prompts but their last token together, then a token for each answer."""
+    calls = []
+    forward = generator.model.forward
+
+    def counted(*arguments, **named):
+        calls.append(tuple(named["input_ids"].shape))
+        return forward(*arguments, **named)
+
+    generator.model.forward = counted
+    generator.generate(PROMPTS, n=5, max_tokens=3, mode=Mode.THINK)
+    longest = max(map(len, PROMPTS))
+    assert calls[0] == (len(PROMPTS), longest - 1)
+    assert set(calls[1:]) == {(5 * len(PROMPTS), 1)}
+
+
+@pytest.mark.parametrize("settings", [{}, {"mode": Mode.SHORT}, {"temperature": 0}])
+def test_answers_to_a_prompt_read_once_are_those_to_prompts_read_apart(generator, settings):
+    together = generator.generate(PROMPTS, n=3, max_tokens=8, **settings)
+    read_once, generator._read_once = generator._read_once, lambda *_: None
+    apart = generator.generate(PROMPTS, n=3, max_tokens=8, **settings)
+    generator._read_once = read_once
+    assert [[c.token_ids for c in answers] for answers in together] == [
+        [c.token_ids for c in answers] for answers in apart
+    ]
+
+
+def test_a_prompt_of_one_token_has_nothing_to_read_first(generator):
+    for answers in generator.generate(["1", "2"], n=2, max_tokens=3, temperature=0):
+        assert answers[0] == answers[1]
+
+
+def test_places_are_counted_from_a_prompts_own_beginning(tokenizer):
+    """Some models know places by number, not by distance: padding on the left must not move them."""
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=2, n_head=2)
+    generator = TransformersGenerator(GPT2LMHeadModel(config), tokenizer)
+    alone = [generator.generate([prompt], n=2, max_tokens=4, temperature=0)[0][0] for prompt in PROMPTS]
+    for one, other in zip(alone, generator.generate(PROMPTS, n=2, max_tokens=4, temperature=0), strict=True):
+        assert one.token_ids == other[0].token_ids
+        assert one.think_probability == pytest.approx(other[0].think_probability, rel=1e-4)
+
+
+class Roundings(TorchDispatchMode):
+    """Counts the copies of tensors of one shape in another type."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        if function is torch.ops.aten._to_copy.default and arguments[0].shape == self.shape:
+            self.count += 1
+        return function(*arguments, **(named or {}))
+
+
+def test_a_weight_is_rounded_once_for_all_tokens(model, tokenizer):
+    generator = TransformersGenerator(model, tokenizer, precision="bfloat16")
+    with Roundings(model.lm_head.weight.shape) as roundings:
+        generator.generate(PROMPTS, n=2, max_tokens=9, mode=Mode.THINK)
+    assert roundings.count == 1
 
 
 def test_padding_on_the_right_is_refused(model):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    Cache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -15,6 +16,7 @@ from transformers import (
 )
 from transformers.generation import BaseStreamer
 
+from thinkless.generation.attention import grouped_attention
 from thinkless.generation.interface import TOO_LONG, Completion, Sampling, completion_of, has_modes, has_room
 from thinkless.modes import Mode, control_id, end_ids
 
@@ -57,7 +59,7 @@ class TransformersGenerator:
         rows = [row for row in range(len(prompts)) if fit[row] for _ in range(sampling.n)]
         rows.sort(key=lambda row: len(prompts[row]))  # a batch is as slow as its longest prompt
         answers = [[] if room else [TOO_LONG] * sampling.n for room in fit]
-        with torch.random.fork_rng(), torch.inference_mode(), self.products():
+        with torch.random.fork_rng(), torch.no_grad(), self.products():
             torch.manual_seed(sampling.seed)
             for start in range(0, len(rows), self.batch_size):
                 batch = rows[start : start + self.batch_size]
@@ -67,31 +69,32 @@ class TransformersGenerator:
         return answers
 
     def products(self) -> torch.autocast:
-        """The context in which the model computes in `precision`."""
+        """The context in which the model computes in `precision`.
+
+        It rounds each weight once; under `inference_mode` it would again for every token, hence `no_grad`.
+        """
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def close(self):
         """Nothing to end: the model goes with its last reference. Other engines have processes."""
 
     def _complete(self, prompts: list[str], sampling: Sampling) -> list[Completion]:
+        different = list(dict.fromkeys(prompts))
         encoded = self.tokenizer(
-            prompts,
+            different,
             return_tensors="pt",
             padding=True,
             pad_to_multiple_of=self.padding if self.padding > 1 else None,
             add_special_tokens=False,
-        )
+        ).to(self.model.device)
         # (B, P) both: P the longest prompt, shorter ones padded on the left so that all end together
-        ids, attention = encoded.input_ids.to(self.model.device), encoded.attention_mask.to(self.model.device)
-        known = has_modes(self.tokenizer)
-        probabilities = self._think_probabilities(ids, attention) if known else [math.nan] * len(prompts)
-        # The mode is decided at the first new position: forced, tilted, or left to the model.
-        processors = LogitsProcessorList()
-        if sampling.mode is not None:
-            processors.append(_FirstToken(ids.shape[1], only=control_id(sampling.mode, self.tokenizer)))
-        elif sampling.mode_bias:
-            think = control_id(Mode.THINK, self.tokenizer)
-            processors.append(_FirstToken(ids.shape[1], tilt=think, bias=sampling.mode_bias))
+        ids, attention = encoded.input_ids, encoded.attention_mask
+        cache = None
+        if len(different) < len(prompts):
+            rows = torch.tensor([different.index(prompt) for prompt in prompts], device=ids.device)
+            cache = self._read_once(ids, attention, rows)
+            ids, attention = ids[rows], attention[rows]
+        first = _FirstToken(ids.shape[1], sampling, self.tokenizer)
         draw = (
             {"do_sample": False}
             if sampling.temperature == 0
@@ -102,25 +105,44 @@ class TransformersGenerator:
                 "top_p": sampling.top_p,
             }
         )
-        with _only_what_is_asked(self.model):
+        with _only_what_is_asked(self.model), grouped_attention(self.model):
             output = self.model.generate(
                 input_ids=ids,
                 attention_mask=attention,
+                past_key_values=cache,
                 max_new_tokens=sampling.max_tokens,
-                logits_processor=processors,
+                logits_processor=LogitsProcessorList([first]),
                 pad_token_id=self.tokenizer.pad_token_id,
                 eos_token_id=end_ids(self.tokenizer),
                 streamer=self.streamer,
                 **draw,
             )
         new_ids = output[:, ids.shape[1] :].tolist()  # (B, P + T) -> T new ids a row
-        return [completion_of(row, self.tokenizer, p) for row, p in zip(new_ids, probabilities, strict=True)]
+        return [
+            completion_of(row, self.tokenizer, probability)
+            for row, probability in zip(new_ids, first.think_probabilities, strict=True)
+        ]
 
-    def _think_probabilities(self, ids: torch.Tensor, attention: torch.Tensor) -> list[float]:
-        # (B, V): the last position only, where the control token belongs; float32, or small shares round to 0
-        logits = self.model(input_ids=ids, attention_mask=attention, logits_to_keep=1).logits[:, -1].float()
-        pair = logits[:, [control_id(Mode.THINK, self.tokenizer), control_id(Mode.SHORT, self.tokenizer)]]
-        return pair.softmax(dim=1)[:, 0].tolist()
+    def _read_once(self, ids: torch.Tensor, attention: torch.Tensor, rows: torch.Tensor) -> Cache | None:
+        """What the model keeps of all tokens of prompts (U, P) but the last, copied for `rows` (B,) of them.
+
+        None if it keeps nothing that could be copied, or the prompts are of one token.
+        """
+        if ids.shape[1] == 1:
+            return None
+        attention = attention[:, :-1]
+        places = (attention.cumsum(dim=1) - 1).clamp(min=0)
+        read = self.model(
+            input_ids=ids[:, :-1],
+            attention_mask=attention,
+            position_ids=places,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache = getattr(read, "past_key_values", None)
+        if cache is not None:
+            cache.reorder_cache(rows)
+        return cache
 
 
 @contextmanager
@@ -134,20 +156,29 @@ def _only_what_is_asked(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _FirstToken(LogitsProcessor):
-    """Changes the logits of the first new position only: allow one token, or tilt one."""
+    """Decides the mode at the first new position: forced, tilted, or left to the model.
 
-    def __init__(
-        self, prompt_length: int, *, only: int | None = None, tilt: int | None = None, bias: float = 0.0
-    ):
-        self.prompt_length, self.only, self.tilt, self.bias = prompt_length, only, tilt, bias
+    `think_probabilities` (B,) are the model's own at that position; NaN where a tokenizer has no modes.
+    """
+
+    def __init__(self, prompt_length: int, sampling: Sampling, tokenizer: PreTrainedTokenizerBase):
+        self.prompt_length, self.bias = prompt_length, sampling.mode_bias
+        self.forced = None if sampling.mode is None else control_id(sampling.mode, tokenizer)
+        self.tilted = control_id(Mode.THINK, tokenizer) if sampling.mode_bias else None
+        self.modes = [control_id(mode, tokenizer) for mode in Mode] if has_modes(tokenizer) else None
+        self.think_probabilities: list[float] = []
 
     def __call__(self, input_ids, scores):
+        """See `LogitsProcessor`; `scores` (B, V) are logits in float32, or small shares would round to 0."""
         if input_ids.shape[1] != self.prompt_length:
             return scores
-        if self.only is not None:
+        pair = scores[:, self.modes] if self.modes else scores.new_full((len(scores), 1), math.nan)
+        self.think_probabilities = pair.softmax(dim=1)[:, 0].tolist()
+        if self.forced is not None:
             forced = torch.full_like(scores, -math.inf)
-            forced[:, self.only] = 0.0
+            forced[:, self.forced] = 0.0
             return forced
-        scores = scores.clone()
-        scores[:, self.tilt] += self.bias
+        if self.tilted is not None:
+            scores = scores.clone()
+            scores[:, self.tilted] += self.bias
         return scores

@@ -276,11 +276,10 @@ def test_a_prompt_is_read_once_for_all_its_answers(generator):
 
 
 @pytest.mark.parametrize("settings", [{}, {"mode": Mode.SHORT}, {"temperature": 0}])
-def test_answers_to_a_prompt_read_once_are_those_to_prompts_read_apart(generator, settings):
+def test_answers_to_a_prompt_read_once_are_those_to_prompts_read_apart(generator, settings, monkeypatch):
     together = generator.generate(PROMPTS, n=3, max_tokens=8, **settings)
-    read_once, generator._read_once = generator._read_once, lambda *_: None
+    monkeypatch.setattr("thinkless.generation.prefill._read", lambda *_: None)
     apart = generator.generate(PROMPTS, n=3, max_tokens=8, **settings)
-    generator._read_once = read_once
     assert [[c.token_ids for c in answers] for answers in together] == [
         [c.token_ids for c in answers] for answers in apart
     ]

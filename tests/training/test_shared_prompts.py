@@ -11,6 +11,7 @@ from trainers import Recorder, assert_meets_the_reference, build, part, plain_ba
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
 
+from thinkless.generation import prefill
 from thinkless.objectives import OBJECTIVES
 from thinkless.runs.profiles import load_profile
 from thinkless.runs.settings import Launch
@@ -146,3 +147,18 @@ def test_a_training_ends_where_rows_apart_end_and_groups_stay_together(untrained
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
     for _, inputs in trainer.seen:
         assert len(torch.unique(inputs["prompt_ids"], dim=0)) == 1
+
+
+def test_a_rollout_reads_each_prompt_once(untrained, monkeypatch):
+    read, kept = prefill._read, []
+
+    def watch(model, ids, mask):
+        cache = read(model, ids, mask)
+        kept.append((len(ids), cache is not None))
+        return cache
+
+    monkeypatch.setattr(prefill, "_read", watch)
+    trainer = build(untrained, SharedRecorder, num_generations=4, per_device_train_batch_size=8, max_steps=1)
+    trainer.train()
+    assert kept == [(8, True)]
+    assert "generate" not in vars(trainer.model)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from transformers import (
-    Cache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -16,8 +15,8 @@ from transformers import (
 )
 from transformers.generation import BaseStreamer
 
-from thinkless.generation.attention import grouped_attention
 from thinkless.generation.interface import TOO_LONG, Completion, Sampling, completion_of, has_modes, has_room
+from thinkless.generation.prefill import generate
 from thinkless.modes import Mode, control_id, end_ids
 
 
@@ -69,19 +68,15 @@ class TransformersGenerator:
         return answers
 
     def products(self) -> torch.autocast:
-        """The context in which the model computes in `precision`.
-
-        It rounds each weight once; under `inference_mode` it would again for every token, hence `no_grad`.
-        """
+        """The context in which the model computes in `precision`."""
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def close(self):
         """Nothing to end: the model goes with its last reference. Other engines have processes."""
 
     def _complete(self, prompts: list[str], sampling: Sampling) -> list[Completion]:
-        different = list(dict.fromkeys(prompts))
         encoded = self.tokenizer(
-            different,
+            prompts,
             return_tensors="pt",
             padding=True,
             pad_to_multiple_of=self.padding if self.padding > 1 else None,
@@ -89,11 +84,6 @@ class TransformersGenerator:
         ).to(self.model.device)
         # (B, P) both: P the longest prompt, shorter ones padded on the left so that all end together
         ids, attention = encoded.input_ids, encoded.attention_mask
-        cache = None
-        if len(different) < len(prompts):
-            rows = torch.tensor([different.index(prompt) for prompt in prompts], device=ids.device)
-            cache = self._read_once(ids, attention, rows)
-            ids, attention = ids[rows], attention[rows]
         first = _FirstToken(ids.shape[1], sampling, self.tokenizer)
         draw = (
             {"do_sample": False}
@@ -105,11 +95,11 @@ class TransformersGenerator:
                 "top_p": sampling.top_p,
             }
         )
-        with _only_what_is_asked(self.model), grouped_attention(self.model):
-            output = self.model.generate(
-                input_ids=ids,
-                attention_mask=attention,
-                past_key_values=cache,
+        with _only_what_is_asked(self.model):
+            output = generate(
+                self.model,
+                ids,
+                attention,
                 max_new_tokens=sampling.max_tokens,
                 logits_processor=LogitsProcessorList([first]),
                 pad_token_id=self.tokenizer.pad_token_id,
@@ -122,27 +112,6 @@ class TransformersGenerator:
             completion_of(row, self.tokenizer, probability)
             for row, probability in zip(new_ids, first.think_probabilities, strict=True)
         ]
-
-    def _read_once(self, ids: torch.Tensor, attention: torch.Tensor, rows: torch.Tensor) -> Cache | None:
-        """What the model keeps of all tokens of prompts (U, P) but the last, copied for `rows` (B,) of them.
-
-        None if it keeps nothing that could be copied, or the prompts are of one token.
-        """
-        if ids.shape[1] == 1:
-            return None
-        attention = attention[:, :-1]
-        places = (attention.cumsum(dim=1) - 1).clamp(min=0)
-        read = self.model(
-            input_ids=ids[:, :-1],
-            attention_mask=attention,
-            position_ids=places,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = getattr(read, "past_key_values", None)
-        if cache is not None:
-            cache.reorder_cache(rows)
-        return cache
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from thinkless.generation.prefill import reading_once
 from thinkless.trainer import DeGRPOTrainer
 from thinkless.training.rows import UNLEARNED
 
@@ -98,7 +99,12 @@ class SharedPromptCollator:
 
 
 class SharedPromptTrainer(DeGRPOTrainer):
-    """`DeGRPOTrainer` that reads each prompt of a micro-batch once. For text, and attention "sdpa"."""
+    """`DeGRPOTrainer` that reads each prompt once for all its answers, to write them and to score those of a
+    micro-batch. For text, and attention "sdpa"."""
+
+    def _generate_single_turn(self, *args, **kwargs):
+        with reading_once(self.accelerator.unwrap_model(self.model)):
+            return super()._generate_single_turn(*args, **kwargs)
 
     def _row_order(self, rows):
         """Groups stay together, so that a micro-batch has few prompts."""

@@ -1,6 +1,6 @@
 """Proves that attention without copies of shared keys is Transformers' own, in every case that it takes over.
 
-Run: python -m pytest tests/generation/test_attention.py
+Run: python -m pytest tests/generation/test_prefill.py
 """
 
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from transformers.integrations import sdpa_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from thinkless.generation import TransformersGenerator
-from thinkless.generation.attention import NAME, grouped_attention, grouped_sdpa_forward
+from thinkless.generation.prefill import NAME, grouped_sdpa_forward
 
 PROMPTS = ["3+5*2-7=", "1+1=", "9*9*9="]
 
@@ -78,11 +78,16 @@ def test_keys_are_copied_for_the_prompts_alone(tokenizer, monkeypatch):
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_a_failure_leaves_the_model_as_it_was(tokenizer, attention):
+def test_a_failure_leaves_the_model_as_it_was(tokenizer, attention, monkeypatch):
+    seen = []
+
+    def fail(model, **_):
+        seen.append(model.config._attn_implementation)
+        raise KeyError
+
     model = llama(tokenizer, attention)
-    within = grouped_attention(model)
-    within.__enter__()
-    assert model.config._attn_implementation == (NAME if attention == "sdpa" else attention)
+    monkeypatch.setattr(LlamaForCausalLM, "generate", fail)
     with pytest.raises(KeyError):
-        within.__exit__(KeyError, KeyError(), None)
+        TransformersGenerator(model, tokenizer).generate(PROMPTS, max_tokens=2)
+    assert seen == [NAME if attention == "sdpa" else attention]
     assert model.config._attn_implementation == attention

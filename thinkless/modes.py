@@ -46,7 +46,7 @@ def control_id(mode: Mode, tokenizer: PreTrainedTokenizerBase) -> int:
 
     Raises ValueError if the tokenizer does not have the token as one id.
     """
-    token_id = tokenizer.get_vocab().get(mode.value)
+    token_id = _id(mode.value, tokenizer)
     if token_id is None:
         raise ValueError(
             f"the tokenizer has no {mode.value} token: call add_control_tokens(tokenizer, model) first"
@@ -59,7 +59,14 @@ def mode_of(completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -
     if len(completion_ids) == 0:
         return None
     first = int(completion_ids[0])
-    return next((mode for mode in Mode if tokenizer.get_vocab().get(mode.value) == first), None)
+    return next((mode for mode in Mode if _id(mode.value, tokenizer) == first), None)
+
+
+def _id(token: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    # not from get_vocab: it builds a dictionary of the whole vocabulary, here for every completion
+    found = tokenizer.convert_tokens_to_ids(token)
+    known = found is not None and tokenizer.convert_ids_to_tokens(found) == token
+    return found if known else None
 
 
 def end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

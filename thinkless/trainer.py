@@ -22,9 +22,15 @@ import torch.nn.functional as F
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer import utils as trl_utils
 from trl.trainer.utils import split_tensor_dict
 
 from thinkless.objectives import OBJECTIVES, control_share, token_advantages
+
+_compact = trl_utils._use_triton
+# TRL's head scores the positions that have labels, but on devices without Triton all of them, for the sake of
+# those that compile anew for every shape. A processor compiles nothing.
+trl_utils._use_triton = lambda device: device.type == "cpu" or _compact(device)
 
 
 @dataclass

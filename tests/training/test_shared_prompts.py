@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from trainers import Recorder, assert_meets_the_reference, build, part, plain_batch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
+from trl.trainer import utils as trl_utils
 
 from thinkless.generation import prefill
 from thinkless.objectives import OBJECTIVES
@@ -162,3 +163,18 @@ def test_a_rollout_reads_each_prompt_once(untrained, monkeypatch):
     trainer.train()
     assert kept == [(8, True)]
     assert "generate" not in vars(trainer.model)
+
+
+def test_positions_without_labels_are_not_scored(untrained, monkeypatch):
+    """Of a model's head, whose product is the largest of a small model."""
+    apply, scored = trl_utils._ChunkedLogProbFunction.apply, []
+
+    def watch(hidden, *arguments):
+        scored.append(len(hidden))
+        return apply(hidden, *arguments)
+
+    monkeypatch.setattr(trl_utils._ChunkedLogProbFunction, "apply", watch)
+    rows = {"num_generations": 4, "per_device_train_batch_size": 8}
+    trainer = build(untrained, SharedRecorder, beta=0.0, max_steps=1, **rows)
+    trainer.train()
+    assert scored == [int(inputs["completion_mask"].sum()) for _, inputs in trainer.seen]

@@ -16,6 +16,7 @@ from thinkless.evaluation.prediction import (
     least_margin,
     margin,
     measured,
+    predicted_pull,
     pull,
     race,
     saved_by_choice,
@@ -155,3 +156,22 @@ def test_the_profile_has_the_margins_that_its_world_was_chosen_for(right):
         assert margin(pull(table.assign(think_rate=rate), "grpo", RL)) <= -0.12
         assert least_margin(table.assign(think_rate=rate), "grpo", RL) <= -0.12
     assert saved_by_choice(table, RL.gamma) >= 0.40
+
+
+def test_a_storys_kind_is_its_level():
+    """Both profiles give the closed form the same figures; a level that is asked twice as often pulls twice."""
+    by_level = {
+        "think_rate": {"1": 0.5, "2": 0.4},
+        "accuracy_think": {"1": 1.0, "2": 0.9},
+        "accuracy_short": {"1": 0.9, "2": 0.1},
+        "tokens_think": {"1": 20.0, "2": 30.0},
+        "tokens_short": {"1": 8.0, "2": 8.0},
+    }
+    warm = {f"{name}_by_level": values for name, values in by_level.items()}
+    pulls = []
+    for mix in ([1, 1], [2, 1]):
+        profile = load_profile("pocket", {"problems": {"levels": 2, "mix": mix}})
+        assert measured(warm, profile)["share"].to_dict() == {"1": mix[0] / sum(mix), "2": 1 / sum(mix)}
+        pulls.append(predicted_pull(warm, profile, "degrpo"))
+    assert pulls[0]["1"] < 0 < pulls[0]["2"]
+    assert (pulls[1] / pulls[0]).tolist() == pytest.approx([4 / 3, 2 / 3])

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from thinkless.objectives import OBJECTIVES, Normalizers, expected_mode_gradient
-from thinkless.runs.questions import ChainProblems
+from thinkless.runs.questions import ChainProblems, MathProblems
 from thinkless.runs.settings import RL, Profile
 
 RARE = 0.05
@@ -27,9 +27,11 @@ FIGURES = ("think_rate", "accuracy_think", "accuracy_short", "tokens_think", "to
 
 
 def measured(warm: Mapping[str, Any], profile: Profile) -> pd.DataFrame:
-    """The table of kinds of a warm-up model; `warm` are the metrics of its evaluation."""
-    assert isinstance(profile.problems, ChainProblems)
-    table = pd.DataFrame({name: warm[f"{name}_by_kind"] for name in FIGURES})
+    """The table of kinds of a warm-up model; `warm` are the metrics of its evaluation. A story's kind is its
+    level."""
+    assert not isinstance(profile.problems, MathProblems)
+    of = "kind" if isinstance(profile.problems, ChainProblems) else "level"
+    table = pd.DataFrame({name: warm[f"{name}_by_{of}"] for name in FIGURES})
     shares = pd.Series({str(kind): share for kind, share in profile.problems.shares().items()})
     table = table.reindex(shares.index)
     table.insert(0, "share", shares)

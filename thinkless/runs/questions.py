@@ -46,7 +46,7 @@ class MadeProblems(Section):
         return {}
 
 
-def check_shares(name: str, given: Sequence[float | list[float]], levels: int):
+def check_shares(name: str, given: Sequence[float] | Sequence[float | list[float]], levels: int):
     """Raises ValueError unless there is one share, or a list of them, for each level."""
     shares = [share for one in given for share in (one if isinstance(one, list) else [one])]
     if len(given) != levels or min(shares) < 0 or sum(shares) <= 0:
@@ -152,6 +152,10 @@ class StoryProblems(MadeProblems):
         """The dials as the world takes them."""
         return StoryWorld(self.levels, self.distractors)
 
+    def shares(self) -> dict[int, float]:
+        """`mix` by level; they sum to 1."""
+        return {level: share / sum(self.mix) for level, share in enumerate(self.mix, start=1)}
+
     def longest_answer(self) -> int | None:
         """How many tokens a story's answer has is the tokenizer's affair."""
         return None
@@ -169,8 +173,7 @@ class StoryProblems(MadeProblems):
         return stories.held_out_problems(self.world(), self.held_out_per_level, seed=seed)
 
     def model_post_init(self, _):
-        if len(self.mix) != self.levels or min(self.mix) < 0 or sum(self.mix) <= 0:
-            raise ValueError(f"mix={self.mix}: expected {self.levels} shares, none negative, not all zero")
+        check_shares("mix", self.mix, self.levels)
 
 
 class MathProblems(Section):

@@ -159,7 +159,7 @@ def test_the_profile_has_the_margins_that_its_world_was_chosen_for(right):
 
 
 def test_a_storys_kind_is_its_level():
-    """Both profiles give the closed form the same figures; a level that is asked twice as often pulls twice."""
+    """A level that is asked twice as often pulls twice as hard, before the shares are made to sum to 1."""
     by_level = {
         "think_rate": {"1": 0.5, "2": 0.4},
         "accuracy_think": {"1": 1.0, "2": 0.9},

@@ -143,6 +143,8 @@ class StoryProblems(MadeProblems):
     levels: Annotated[int, EVERYWHERE] = Field(ge=1, le=10)
     distractors: Annotated[bool, EVERYWHERE] = True
     """Whether a story is about two people, so that neither its length nor its words tell its level."""
+    teaching_mix: Annotated[list[float], For("distill")] = Field([], exclude_if=lambda mix: not mix)
+    """Share of each level in the questions of distillation; none given are equal shares."""
     mix: Annotated[list[float], For("rl")]
     """Share of each level in the questions of RL."""
     held_out_per_level: Annotated[int, For("eval")] = Field(ge=1)
@@ -161,8 +163,8 @@ class StoryProblems(MadeProblems):
         return None
 
     def teaching(self, count: int, seed: int) -> Dataset:
-        """`count` questions for the teachers, levels in equal shares."""
-        return stories.draw_problems(self.world(), count, seed=seed)
+        """`count` questions for the teachers, levels in the shares of `teaching_mix`."""
+        return stories.draw_problems(self.world(), count, mix=self.teaching_mix or None, seed=seed)
 
     def training(self, count: int, seed: int) -> Dataset:
         """`count` questions for RL, levels in the shares of `mix`."""
@@ -174,6 +176,8 @@ class StoryProblems(MadeProblems):
 
     def model_post_init(self, _):
         check_shares("mix", self.mix, self.levels)
+        if self.teaching_mix:
+            check_shares("teaching_mix", self.teaching_mix, self.levels)
 
 
 class MathProblems(Section):

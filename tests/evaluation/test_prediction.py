@@ -170,7 +170,7 @@ def test_a_storys_kind_is_its_level():
     warm = {f"{name}_by_level": values for name, values in by_level.items()}
     pulls = []
     for mix in ([1, 1], [2, 1]):
-        profile = load_profile("pocket", {"problems": {"levels": 2, "mix": mix}})
+        profile = load_profile("pocket", {"problems": {"levels": 2, "mix": mix, "teaching_mix": []}})
         assert measured(warm, profile)["share"].to_dict() == {"1": mix[0] / sum(mix), "2": 1 / sum(mix)}
         pulls.append(predicted_pull(warm, profile, "degrpo"))
     assert pulls[0]["1"] < 0 < pulls[0]["2"]

@@ -1,4 +1,4 @@
-"""Published sets as a profile's `problems`: what each stage is given, and what a bad file says.
+"""Published sets and stories as a profile's `problems`: what each stage is given, and what a bad file says.
 
 Run: python -m pytest tests/runs/test_questions.py
 """
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from thinkless.errors import StageError
 from thinkless.problems.benchmarks import INSTRUCTION
 from thinkless.runs.profiles import ProfileError, load_profile
-from thinkless.runs.questions import MathProblems
+from thinkless.runs.questions import MathProblems, StoryProblems
 
 ROWS = [{"problem": f"Find {n}+{n}.", "answer": str(2 * n)} for n in range(5)]
 
@@ -136,3 +136,26 @@ def test_a_folder_that_is_none_is_refused(folder, tmp_path):
 def test_no_name_is_no_folder():
     with pytest.raises(ValidationError, match="at least 1 character"):
         in_folder("")
+
+
+def stories(**shares):
+    return StoryProblems(kind="stories", levels=3, held_out_per_level=2, **shares)
+
+
+def test_stories_are_taught_and_trained_on_in_shares_of_their_own():
+    problems = stories(teaching_mix=[2, 0, 2], mix=[0, 1, 3])
+    taught, trained = (
+        Counter(asked(400, seed=0)["level"]) for asked in (problems.teaching, problems.training)
+    )
+    assert set(taught) == {1, 3}
+    assert abs(taught[1] - 200) < 50  # five standard deviations
+    assert set(trained) == {2, 3}
+    assert abs(trained[2] - 100) < 45
+    assert problems.shares() == {1: 0, 2: 0.25, 3: 0.75}
+    assert set(stories(mix=[0, 1, 3]).teaching(100, seed=0)["level"]) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("shares", [{"mix": [1]}, {"mix": [1] * 3, "teaching_mix": [0] * 3}])
+def test_impossible_shares_of_stories_are_refused(shares):
+    with pytest.raises(ValidationError, match="expected 3 shares, none negative, not all zero"):
+        stories(**shares)

@@ -91,6 +91,12 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--results", type=Path, help="where records go; by default where the plan says")
     sweep.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, one core each")
     sweep.add_argument("--record-only", action="store_true", help="record what is finished, run nothing")
+    asked = command("evaluate", _evaluate, "ask a finished model a benchmark, and record it", _run_options)
+    asked.add_argument("name", help="the stage of the model, such as sft or rl-degrpo-0")
+    asked.add_argument("benchmark", help="gsm8k, math_500, ...")
+    asked.add_argument("--path", type=Path, help="its file or folder, instead of the hub")
+    asked.add_argument("--limit", type=int, help="its first so many questions")
+    asked.add_argument("--results", type=Path, help="where the record goes (default: results/PROFILE)")
     bench = command("bench", _bench, "say how fast a finished pipeline was, and record it", _run_options)
     bench.add_argument("--results", type=Path, help="where the record goes (default: results/ of the book)")
 
@@ -191,6 +197,15 @@ def _bench(options: argparse.Namespace):
     from thinkless.runs.provenance import RESULTS
 
     bench(_runner(options), options.results or RESULTS)
+
+
+def _evaluate(options: argparse.Namespace):
+    from thinkless.book.benchmarks import benchmark, record
+    from thinkless.runs.provenance import RESULTS
+
+    runner = _runner(options)
+    row = benchmark(runner, options.name, options.benchmark, path=options.path, limit=options.limit)
+    print(record(row, options.results or RESULTS / runner.profile.name))
 
 
 def _book_run(options: argparse.Namespace):

@@ -14,12 +14,14 @@ from real_layout import make_r1_layout
 from thinkless import stages as module
 from thinkless.__main__ import main
 from thinkless.errors import StageError
+from thinkless.files import json_lines
 from thinkless.generation.chat import open_chat
 from thinkless.generation.chat_template import chat_prompt
 from thinkless.models import load, save
 from thinkless.modes import Mode, add_control_tokens
 from thinkless.pipeline import pipeline, stages
-from thinkless.runs.profiles import load_profile
+from thinkless.runs.metrics import read_metrics
+from thinkless.runs.profiles import ProfileError, load_profile
 
 
 def settings(name, overrides=None, profile="smoke"):
@@ -44,6 +46,27 @@ def test_rl_may_ask_what_the_warm_up_model_solves_sometimes(tmp_path):
     few = overrides | {"rl.select": {"candidates": 12, "solved": [0.3, 0.4]}}  # no share of two tries
     with pytest.raises(StageError, match="select: 0 of 12 questions are solved in 30% to 40% of 2 tries"):
         pipeline("smoke", overrides=few, runs_dir=tmp_path).run("select")
+
+
+def test_the_choice_alone_is_trained_on_answers_that_were_stored(tmp_path):
+    """Completions are a control token, and the chat still allows long answers."""
+    choice = {"rl.choice_only": {"questions": 8, "samples": 2}, "rl.arms": ["degrpo"], "rl.steps": 2}
+    overrides = {**SMALLEST, **choice, "rl.repetitions": 1, "rl.prompts_per_step": 8, "rl.group_size": 2}
+    runner = pipeline("smoke", overrides=overrides, runs_dir=tmp_path)
+    trained = runner.run("rl-degrpo-0")
+    rows = [row.value for row in json_lines(runner.folder("answers") / "questions.jsonl")]
+    assert len(rows) == 8
+    assert {row[f"right_{mode.label}"] for row in rows for mode in Mode} <= {0.0, 0.5, 1.0}
+    of_level = [row["right_think"] for row in rows if row["level"] == 1]
+    stored = runner.manifest("answers")["metrics"]
+    assert stored["accuracy_think"]["1"] == pytest.approx(sum(of_level) / len(of_level))
+    steps = read_metrics(trained)
+    assert [row["completions/mean_length"] for row in steps] == [1, 1]
+    assert runner.manifest("rl-degrpo-0")["metrics"]["longest_answer"] == runner.profile.longest("rl") > 1
+
+    both = overrides | {"rl.select": {"candidates": 12, "solved": [0.0, 1.0]}}
+    with pytest.raises(ProfileError, match="at most one of select and choice_only"):
+        pipeline("smoke", overrides=both, runs_dir=tmp_path)
 
 
 def test_stages_come_in_the_order_of_the_method():

@@ -16,7 +16,7 @@ from thinkless.generation.chat_template import install_chat_template
 from thinkless.generation.interface import completion_of
 from thinkless.models import load
 from thinkless.modes import Mode, add_control_tokens, end_ids
-from thinkless.rewards import FAULTS, ModeReward, Verdict, judge, reward
+from thinkless.rewards import FAULTS, ChoiceReward, ModeReward, Verdict, judge, reward, right_column
 
 
 @pytest.mark.parametrize(
@@ -188,3 +188,22 @@ def test_every_end_token_of_a_model_ends_an_answer(tmp_path):
         assert (completion.finish_reason, completion.text) == ("stop", r"<short>\boxed{5}")
         assert completion.token_ids == (*ids, end)
     assert ModeReward(tokenizer, 0.5)([r"<short>\boxed{5}"], [ids], ["5"]) == [-1.0]
+
+
+def test_a_choice_earns_the_mean_of_the_stored_answers(tokenizer):
+    """By hand at gamma .25: half of the short answers are right, three in four of the thoughts."""
+    chosen = [tokenizer.encode(mode.value, add_special_tokens=False) for mode in Mode]
+    other = tokenizer.encode("8", add_special_tokens=False)[:1]
+    columns = {right_column(Mode.THINK): [0.75] * 3, right_column(Mode.SHORT): [0.5] * 3}
+    logged = defaultdict(list)
+    found = ChoiceReward(tokenizer, 0.25)(
+        completion_ids=[*chosen, other],
+        level=[1, 2, 2],
+        log_metric=lambda name, value: logged[name].append(value),
+        **columns,
+    )
+    assert found == pytest.approx([0.75 * 0.75 - 0.25, 0.5 - 0.5, -1.0])
+    assert logged["think_rate"] == [1, 0, 0]
+    assert logged["correct/level2"] == [0.5, 0]
+    assert logged["correct/think"] == [0.75]
+    assert logged["fault/no_control_token"] == [0, 0, 1]

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from thinkless.runs.parameters import check_seed, runs_folder
 from thinkless.runs.profiles import ProfileError, load_profile
-from thinkless.runs.questions import SELECTED
+from thinkless.runs.questions import QUESTIONS
 from thinkless.runs.runner import Run, Runner, Stage
 from thinkless.runs.schema import StageKind
 from thinkless.runs.settings import PretrainedModel, Profile
@@ -50,7 +50,10 @@ def stages(profile: Profile) -> dict[str, Stage]:
     starts: tuple[str, ...] = ("sft",)
     if profile.rl.select is not None:
         starts = ("sft", "select")
-        result.append(Stage("select", _settings("rl"), _compute("select"), ("sft",), (SELECTED,)))
+        result.append(Stage("select", _settings("rl"), _compute("select"), ("sft",), (QUESTIONS,)))
+    if profile.rl.choice_only is not None:
+        starts = ("sft", "answers")
+        result.append(Stage("answers", _settings("rl"), _compute("answer_both_ways"), ("sft",), (QUESTIONS,)))
     for repetition in range(profile.rl.repetitions):
         for arm in profile.rl.arms:
             sources.append(rl_stage(arm, repetition))

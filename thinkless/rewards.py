@@ -6,7 +6,7 @@ the metrics, not hide among the wrong answers.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -94,24 +94,73 @@ class ModeReward:
         **_,
     ) -> list[float]:
         """Rewards, one per completion; `**_` swallows the columns that TRL adds and we do not use."""
-        log, ends = log_metric or (lambda name, value: None), end_ids(self.tokenizer)
-        judged = []
+        ends, judged = end_ids(self.tokenizer), []
         for text, ids in zip(completions, completion_ids, strict=True):
             ended = len(ids) > 0 and ids[-1] in ends
             mode = mode_of(ids, self.tokenizer)
             judged.append(Completion(tuple(ids), text, mode, math.nan, "stop" if ended else "length"))
         with ThreadPoolExecutor(WORKERS) as pool:  # a slow answer holds up no other
             verdicts = list(pool.map(lambda pair: judge(*pair), zip(judged, answer, strict=True)))
-        rewards = []
-        for index, (completion, verdict) in enumerate(zip(judged, verdicts, strict=True)):
-            mode = completion.mode
-            rewards.append(verdict.reward(self.gamma))
-            in_level = [] if level is None else [f"/level{level[index]}"]
-            for group in ["", *in_level]:
-                log(f"think_rate{group}", float(mode is Mode.THINK))
-            for group in ["", *in_level, *([f"/{mode.label}"] if mode else [])]:
-                log(f"correct{group}", float(bool(verdict.correct)))
-                log(f"length{group}", float(completion.tokens))
-            for name in FAULTS:  # each for every completion, so that its mean is a share
-                log(f"fault/{name}", float(verdict.fault == name))
+        levels: Sequence[int | None] = level or [None] * len(verdicts)
+        for completion, verdict, its_level in zip(judged, verdicts, levels, strict=True):
+            figures = {"correct": float(bool(verdict.correct)), "length": float(completion.tokens)}
+            _log(log_metric, completion.mode, its_level, figures, verdict.fault)
+        return [verdict.reward(self.gamma) for verdict in verdicts]
+
+
+def right_column(mode: Mode) -> str:
+    """The column of a question for the share of right answers among those that were stored for a mode."""
+    return f"right_{mode.label}"
+
+
+class ChoiceReward:
+    """What a choice of mode earns where the answers are given: the mean reward of those that were stored.
+
+    For completions of one token, the control token. Needs the columns `right_column` for both modes. Logs the
+    metrics of `ModeReward`, without `length`.
+    """
+
+    __name__ = "choice_reward"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, gamma: float):
+        reward(Mode.THINK, True, gamma)
+        self.tokenizer = tokenizer
+        self.gamma = gamma
+
+    def __call__(
+        self,
+        completion_ids: list[list[int]],
+        level: list[int] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **columns: list,
+    ) -> list[float]:
+        """Rewards, one per completion."""
+        rewards: list[float] = []
+        levels: Sequence[int | None] = level or [None] * len(completion_ids)
+        for place, (ids, its_level) in enumerate(zip(completion_ids, levels, strict=True)):
+            mode = mode_of(ids, self.tokenizer)
+            right = columns[right_column(mode)][place] if mode else 0.0
+            _log(log_metric, mode, its_level, {"correct": right}, None if mode else "no_control_token")
+            paid, unpaid = (reward(mode, correct, self.gamma) for correct in (True, False))
+            rewards.append(right * paid + (1 - right) * unpaid)
         return rewards
+
+
+def _log(
+    log_metric: Callable[[str, float], None] | None,
+    mode: Mode | None,
+    level: int | None,
+    figures: dict[str, float],
+    fault: str | None,
+):
+    """Log what is known of one completion, for all, for its level and for its mode."""
+    if log_metric is None:
+        return
+    in_level = [] if level is None else [f"/level{level}"]
+    for group in ["", *in_level]:
+        log_metric(f"think_rate{group}", float(mode is Mode.THINK))
+    for group in ["", *in_level, *([f"/{mode.label}"] if mode else [])]:
+        for name, value in figures.items():
+            log_metric(f"{name}{group}", value)
+    for name in FAULTS:  # each for every completion, so that its mean is a share
+        log_metric(f"fault/{name}", float(fault == name))

@@ -1,4 +1,4 @@
-"""What each stage computes: base model, distillation, warm-up, selection, RL, evaluation.
+"""What each stage computes: base model, distillation, warm-up, questions of RL, RL, evaluation.
 
 Every function takes a `Run`, the folder that it may write with what it may read, and returns figures for
 the stage's manifest. Which stages a profile has, and in which order, is in `pipeline.py`.
@@ -28,10 +28,11 @@ from thinkless.files import digest_files, json_lines, write_text
 from thinkless.generation.chat_template import TurnsError, chat_prompt, check_turns, install_chat_template
 from thinkless.generation.load import open_generator
 from thinkless.models import build_model, build_tokenizer, fetch, fetched_files, load, load_tokenizer, save
-from thinkless.modes import add_control_tokens
+from thinkless.modes import Mode, add_control_tokens
 from thinkless.packaged import gguf_file, unpack
 from thinkless.problems import chain, in_words
-from thinkless.runs.questions import SELECTED, ChainProblems, in_passes
+from thinkless.rewards import right_column
+from thinkless.runs.questions import QUESTIONS, ChainProblems, in_passes
 from thinkless.runs.runner import Run
 from thinkless.runs.settings import PretrainedModel
 from thinkless.training import train_rl, train_supervised
@@ -213,17 +214,57 @@ def select(run: Run) -> dict[str, Any]:
             f"{rl.group_size} tries, expected the {rl.prompts_per_step} of a step: raise "
             "rl.select.candidates or widen its range"
         )
-    write_text(run.folder / SELECTED, "".join(json.dumps(row) + "\n" for row in kept))
+    _write_questions(run, kept)
     return {"asked": len(asked), "kept": len(kept), "solved": float(np.mean(kept["solved"]))} | _commits(run)
+
+
+def answer_both_ways(run: Run) -> dict[str, Any]:
+    """The warm-up model answers questions in both modes. How often each was right is what RL of the choice
+    alone learns from."""
+    rl, launch, model = run.profile.rl, run.profile.launch, run.inputs["sft"] / "model"
+    choice, engine = rl.choice_only, "transformers" if rl.engine == "transformers" else "vllm"
+    assert choice is not None
+    questions = prompts(run.profile.problems.training(choice.questions, run.seed), load_tokenizer(model))
+    products: dict[str, Any] = {"precision": launch.precision, "padding": launch.padding}
+    with closing(open_generator(model, engine, **products)) as generator:
+        report = evaluate(
+            generator,
+            questions,
+            max_tokens=run.profile.longest("rl"),
+            gamma=rl.gamma,
+            temperature=rl.temperature,
+            top_p=1.0,
+            samples=choice.samples,
+            seed=run.seed,
+            settings=[mode.label for mode in Mode],
+        )
+    right = report.answers.pivot_table(
+        index="number", columns="setting", values="correct"
+    )  # (questions, modes)
+    for mode in Mode:
+        questions = questions.add_column(right_column(mode), right[mode.label].tolist())
+    _write_questions(run, questions)
+    levels = report.answers.pivot_table(index="setting", columns="level", values=["correct", "tokens"])
+    figures = {
+        f"{name}_{mode}": {str(level): float(value) for level, value in levels.loc[mode, of].items()}
+        for name, of in (("accuracy", "correct"), ("tokens", "tokens"))
+        for mode in levels.index
+    }
+    return {"questions": len(questions), **figures} | _commits(run)
+
+
+def _write_questions(run: Run, questions: Dataset):
+    write_text(run.folder / QUESTIONS, "".join(json.dumps(row) + "\n" for row in questions))
 
 
 def _questions(run: Run, seed: int) -> Dataset:
     """The questions of an RL run in the order they are asked, with their prompts."""
     rl = run.profile.rl
     count, start = rl.steps * rl.prompts_per_step, run.inputs["sft"] / "model"
-    if rl.select is None:
+    prepared = run.inputs.get("select") or run.inputs.get("answers")
+    if prepared is None:
         return prompts(run.profile.problems.training(count, seed), load_tokenizer(start))
-    rows = Dataset.from_list([line.value for line in json_lines(run.inputs["select"] / SELECTED)])
+    rows = Dataset.from_list([line.value for line in json_lines(prepared / QUESTIONS)])
     return in_passes(rows, count, seed)
 
 

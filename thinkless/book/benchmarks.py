@@ -60,7 +60,7 @@ def benchmark(
         raise StageError(str(error)) from error
     products: dict[str, Any] = {"precision": settings.precision, "padding": profile.launch.padding}
     sampling = {**settings.model_dump(include={"temperature", "top_p"}), "seed": runner.seed}
-    limits = {"max_tokens": profile.longest("evaluation"), "gamma": profile.rl.gamma}
+    limits: dict[str, Any] = {"max_tokens": profile.longest("evaluation"), "gamma": profile.rl.gamma}
     with closing(open_generator(model, settings.engine, **products)) as generator:
         report = evaluate(generator, problems, **limits, **sampling, settings=["free"])
     return {

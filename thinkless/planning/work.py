@@ -16,6 +16,7 @@ from scipy.stats import norm
 
 from thinkless.evaluation import published
 from thinkless.evaluation.report import SETTINGS
+from thinkless.modes import Mode
 from thinkless.planning.hardware import PlanError
 from thinkless.problems.benchmarks import PROBLEM_SETS
 from thinkless.runs.questions import MathProblems
@@ -158,9 +159,13 @@ def work_of(stage: Stage, profile: Profile, problems: MathProblems, a: Assumptio
         case "select" if profile.rl.select is not None:
             answers = profile.rl.select.candidates * profile.rl.group_size
             yield work(stage.name, answers, cut(a.lengths(a.think_rate), profile.longest("rl"), answers))
+        case "answers" if (choice := profile.rl.choice_only) is not None:
+            answers = choice.questions * choice.samples * len(Mode)
+            yield work(stage.name, answers, cut(a.lengths(1 / len(Mode)), profile.longest("rl"), answers))
         case "rl":
             answers = profile.rl.prompts_per_step * profile.rl.group_size
-            lengths, longest = a.lengths(a.think_rate), profile.longest("rl")
+            longest = 1 if profile.rl.choice_only else profile.longest("rl")
+            lengths = a.lengths(a.think_rate)
             step = typical(lengths, longest, answers)
             length = cut(lengths, longest, answers)
             yield work(stage.name, profile.rl.steps * answers, length, answers=step)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from thinkless.problems.benchmarks import Counts
 
 EVERYWHERE = For("base", "distill", "rl", "eval")
-SELECTED = "questions.jsonl"
-"""What the stage `select` leaves in its folder: the questions of RL."""
+QUESTIONS = "questions.jsonl"
+"""What the stages `select` and `answers` leave in their folders: the questions of RL."""
 SLACK = 8
 """Tokens that a completion may run past the longest right answer before it is cut off."""
 

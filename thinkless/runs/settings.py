@@ -153,6 +153,15 @@ class Select(Section):
             raise ValueError(f"solved={self.solved}: expected two shares in order")
 
 
+class ChoiceOnly(Section):
+    """The choice of mode is trained and nothing else. Before RL the warm-up model answers questions in both
+    modes; in RL its completions are a control token, and earn what that mode's answers earned on average."""
+
+    questions: int = Field(ge=1)
+    samples: int = Field(ge=1)
+    """Answers to a question in each mode."""
+
+
 class RL(Optimizer):
     """Reinforcement learning of the mode."""
 
@@ -166,6 +175,8 @@ class RL(Optimizer):
     """Rollout steps: each samples `prompts_per_step` x `group_size` completions."""
     select: Select | None = Field(None, exclude_if=lambda select: select is None)
     """Null: questions are taken as they come."""
+    choice_only: ChoiceOnly | None = Field(None, exclude_if=lambda choice: choice is None)
+    """Null: the answers are trained, too."""
     prompts_per_step: int = Field(ge=1)
     group_size: int = Field(ge=2)
     updates_per_step: int = Field(1, ge=1)
@@ -209,6 +220,8 @@ class RL(Optimizer):
                 f"prompts_per_step x group_size = {self.prompts_per_step * self.group_size}"
                 + (f", in {self.updates_per_step} updates" if self.updates_per_step > 1 else "")
             )
+        if self.select is not None and self.choice_only is not None:
+            raise ValueError("expected at most one of select and choice_only, each has questions of its own")
         if (self.engine == "server") != (self.server is not None):
             raise ValueError(f"server={self.server!r} does not go with engine={self.engine!r}")
         if self.reject_equal_groups and self.beta:

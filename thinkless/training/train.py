@@ -12,7 +12,7 @@ from transformers import PrinterCallback, Trainer
 from trl import SFTTrainer
 
 from thinkless.models import load, save
-from thinkless.rewards import ModeReward
+from thinkless.rewards import ChoiceReward, ModeReward
 from thinkless.runs.metrics import read_metrics
 from thinkless.runs.settings import RL, SFT, Base, Launch
 from thinkless.trainer import DeGRPOTrainer, SumsInFloat32
@@ -93,16 +93,18 @@ def train_rl(
 ) -> dict[str, Any]:
     """Reinforcement learning of `start` on `problems` with one of `objectives.OBJECTIVES`.
 
+    With `choice_only` the questions need the columns of `ChoiceReward`, and completions are one token.
     Returns the mean of every logged metric over the last tenth of the run.
     """
     model, tokenizer = load(start, launch.attention)
     kind = SharedPromptTrainer if launch.shared_prompts else DeGRPOTrainer
+    worth = ModeReward if settings.choice_only is None else ChoiceReward
     trainer = kind(
         model=model,
         args=rl_config(objective, settings, launch, folder, max_tokens=max_tokens, seed=seed),
         train_dataset=problems,
         processing_class=tokenizer,
-        reward_funcs=ModeReward(tokenizer, settings.gamma),
+        reward_funcs=worth(tokenizer, settings.gamma),
     )
     if settings.engine == "vllm":  # started in this process, it has seeded everything with its rank
         set_seed(seed, device_specific=True)

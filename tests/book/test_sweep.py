@@ -20,17 +20,22 @@ import yaml
 from conftest import SMALLEST
 
 from thinkless.__main__ import main
+from thinkless.book import readings
 from thinkless.book.expectations import read_expectations
 from thinkless.book.grids import Plan, Task, read_plan
+from thinkless.book.readings import read_readings
 from thinkless.book.results import read_records
 from thinkless.book.sweep import Grid, record, settings_digest
 from thinkless.errors import StageError
+from thinkless.evaluation import load_report
 from thinkless.pipeline import pipeline
+from thinkless.problems import chain
 from thinkless.runs.runner import MANIFEST
 
 PLAN = {
     "profile": "smoke",
     "expectations": True,
+    "readings": ["sft", "rl-degrpo-0"],
     "grids": {
         "questions": {
             "pipeline_seeds": 1,
@@ -168,6 +173,35 @@ def test_figures_of_whole_pipelines_are_recorded(grid):
     assert rows[0]["counts"] == {"level": 4, "all": 12, "pairs": 32}
     assert all(0 <= row["values"]["think_accuracy"] <= 1 for row in rows)
     assert rows[2]["command"].startswith("thinkless sweep --plan plan.yaml --only")
+
+
+@pytest.mark.slow
+def test_readings_end_where_the_evaluation_began(grid, monkeypatch):
+    """P(think) after the last word is the evaluation's, and a model that is the same is not read again."""
+    folder, _ = grid
+    rows = read_readings(folder / "results")
+    assert [(row["stage"], row["level"]) for row in rows] == [
+        (stage, level) for stage in ("sft", "rl-degrpo-0") for level in (1, 1, 2, 2, 3, 3)
+    ]
+    runner = read_grid(folder).runner(Task("as-it-is-x2", 0, "sft"))
+    answers = load_report(runner.folder("eval-sft") / "answers.jsonl", 0.5).answers.set_index("number")
+    for row in rows[:6]:
+        own = answers.loc[row["number"]]
+        assert len(row["think_probability"]) == len(row["question"].split())
+        assert row["think_probability"][-1] == pytest.approx(own["think_probability"].iloc[0], abs=1e-4)
+        assert row["answers"]["short"]["text"] == own["text"][own["setting"] == "short"].iloc[0]
+        assert (
+            row["answer"]
+            == chain.solve(chain.what_matters(row["question"].strip(":=")))[-1].rpartition("=")[2]
+        )
+
+    monkeypatch.setattr(readings, "open_generator", None)
+    readings.record_readings(runner, ["sft"], folder / "results")
+    assert read_readings(folder / "results") == rows[:6]
+    again = [{**row, "key": "of another model"} for row in rows]
+    (folder / "results" / "readings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in again))
+    with pytest.raises(TypeError):  # when the model would be opened
+        readings.record_readings(runner, ["sft"], folder / "results")
 
 
 @pytest.mark.slow

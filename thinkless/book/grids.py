@@ -34,6 +34,8 @@ class Plan:
     grids: dict[str, dict[str, Any]]
     expectations: bool = False
     """Whether the figures of whole pipelines are recorded, for `expectations.py`."""
+    readings: list[str] = field(default_factory=list)
+    """Stages of the first variant, pipeline seed 0, of which texts are kept, too; see `readings.py`."""
     results: Path | None = None
     """Where its records go."""
     name: str = "evidence"

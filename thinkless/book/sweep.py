@@ -24,6 +24,7 @@ import pandas as pd
 
 from thinkless.book.expectations import EXPECTATIONS, read_expectations
 from thinkless.book.grids import Plan, Task, changes_of, read_plan
+from thinkless.book.readings import record_readings
 from thinkless.book.results import QUESTIONS, RECORDS, read_question_table, read_records
 from thinkless.book.statistics import pipeline_record
 from thinkless.errors import StageError
@@ -226,6 +227,9 @@ def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
         _write_rows(folder / EXPECTATIONS, by_place.values())
     if len(questions := grid.questions()):
         _write_questions(folder / QUESTIONS, questions)
+    if grid.plan.readings:
+        first, *_ = grid.plan.tasks()
+        record_readings(grid.runner(first), grid.plan.readings, folder)
     again = [task for task in fresh if task in before]
     changed = [str(task) for task in again if _result(fresh[task]) != _result(before[task])]
     return len(again) - len(changed), changed

@@ -1,0 +1,75 @@
+"""What models write about a few held-out questions, and how their choice of mode grows while they read them.
+
+A plan with `readings` names the stages; `thinkless sweep` records them in `readings.jsonl`.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from thinkless.book.results import read_rows
+from thinkless.evaluation import load_report
+from thinkless.files import write_text
+from thinkless.generation.chat_template import chat_prompt
+from thinkless.generation.load import open_generator
+from thinkless.models import load_tokenizer
+from thinkless.runs.runner import Runner
+
+READINGS = "readings.jsonl"
+PER_LEVEL = 2
+"""Questions of each level, the first of the evaluation."""
+
+
+def readings(runner: Runner, stage: str) -> Iterator[dict[str, Any]]:
+    """One row for each question: the answers that the stage's evaluation has by setting, and
+    `think_probability`, P(think) had the question ended after its first word, its second, and so on.
+
+    Raises StageError if the evaluation has not finished.
+    """
+    profile, model = runner.profile, runner.folder(stage) / "model"
+    key, gold = runner.manifest(f"eval-{stage}")["key"], profile.problems.held_out(runner.seed)["answer"]
+    answers = load_report(runner.folder(f"eval-{stage}") / "answers.jsonl", profile.rl.gamma).answers
+    asked = answers.drop_duplicates("number").groupby("level").head(PER_LEVEL)
+    engine, precision = profile.evaluation.engine, profile.evaluation.precision
+    tokenizer = load_tokenizer(model)
+    with closing(
+        open_generator(model, engine, precision=precision, padding=profile.launch.padding)
+    ) as generator:
+        for number, question, level in asked[["number", "question", "level"]].itertuples(index=False):
+            words = question.split()
+            begun = [chat_prompt(tokenizer, " ".join(words[: k + 1])) for k in range(len(words))]
+            read = [one.think_probability for (one,) in generator.generate(begun, max_tokens=1)]
+            own = answers[answers["number"] == number].drop_duplicates("setting").set_index("setting")
+            columns = ["mode", "text", "correct", "tokens", "fault"]
+            yield {
+                "stage": stage,
+                "key": key,
+                "number": int(number),
+                "level": int(level),
+                "question": question,
+                "answer": gold[number],
+                "answers": json.loads(own[columns].to_json(orient="index")),
+                "think_probability": [round(p, 4) for p in read],
+            }
+
+
+def record_readings(runner: Runner, stages: list[str], folder: Path):
+    """Write what is not there yet for the stages whose evaluations are finished; others keep their rows."""
+    path = folder / READINGS
+    known = read_readings(folder) if path.exists() else []
+    rows = []
+    for stage in stages:
+        kept = [row for row in known if row["stage"] == stage]
+        if runner.is_done(f"eval-{stage}"):
+            key = runner.manifest(f"eval-{stage}")["key"]
+            if not kept or any(row["key"] != key for row in kept):
+                kept = list(readings(runner, stage))
+        rows += kept
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_readings(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a folder. Raises StageError if they are damaged."""
+    return read_rows(folder / READINGS, ("stage", "key", "level", "question", "answers", "think_probability"))

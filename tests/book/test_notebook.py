@@ -3,6 +3,7 @@
 Run: python -m pytest tests/book/test_notebook.py
 """
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import papermill
 import pytest
 
 from thinkless.book.chapters import own_sockets
-from thinkless.book.notebook import check_parameters
+from thinkless.book.notebook import bars, check_parameters
 from thinkless.runs.profiles import ProfileError
 
 CHAPTERS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
@@ -70,3 +71,16 @@ def test_plain_papermill_fails_in_the_first_cell(chapter, tmp_path):
             config=config,
         )
     assert error.value.evalue == "there is no parameter 'profle'; did you mean 'profile'?"
+
+
+def test_a_bar_behind_each_word_is_as_high_as_its_probability():
+    text = bars("Is 3 < 5?", [0.0, 0.25, 0.999, 1.0]).data
+    spans = re.findall(r'title="(.*?)" style=".*? (\d+)%, #0000 (\d+)%\)">(.*?)</span>', text)
+    assert spans == [
+        ("0.00", "0", "0", "Is"),
+        ("0.25", "25", "25", "3"),
+        ("1.00", "100", "100", "&lt;"),
+        ("1.00", "100", "100", "5?"),
+    ]
+    with pytest.raises(ValueError, match="zip"):
+        bars("two words", [0.5])

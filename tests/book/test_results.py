@@ -228,6 +228,25 @@ def test_runs_by_hand(tmp_path):
     assert np.isnan(run["least hard"])
 
 
+def test_a_story_s_kind_is_its_level():
+    levels = ("1", "2", "3", "4")
+    warm = {
+        "think_rate_by_level": dict.fromkeys(levels, 0.5),
+        "accuracy_think_by_level": dict.fromkeys(levels, 1.0),
+        "accuracy_short_by_level": {"1": 1.0, "2": 0.2, "3": 0.2, "4": 0.2},
+        **{f"tokens_{mode}_by_level": dict.fromkeys(levels, 9.0) for mode in MODES},
+    }
+    shared = {"variant": "v", "profile": "pocket", "overrides": {}, "pipeline_seed": 0}
+    after = {**warm, "think_rate_by_level": {"1": 0.02, "2": 0.9, "3": 1.0, "4": 0.95}, "tokens": 9.0}
+    (run,) = runs(
+        [
+            {**shared, "stage": "sft", "metrics": {**warm, "tokens_always_think": 9.0}},
+            {**shared, "stage": "rl-degrpo-0", "metrics": after, "curves": {"think_rate": [0.5] * 9}},
+        ]
+    ).to_dict("records")
+    assert (run["most safe"], run["least hard"], run["sorted"]) == (0.02, 0.9, True)
+
+
 @pytest.mark.parametrize(
     ("safe", "hard", "found"),
     [

@@ -13,6 +13,7 @@ from IPython.display import HTML, Code, display
 
 from thinkless.book.checks import MISSED
 from thinkless.book.expectations import Expectation, compare
+from thinkless.book.figures import THINK, faded
 from thinkless.evaluation.report import t_interval
 from thinkless.runs.parameters import check_seed, runs_folder
 from thinkless.runs.profiles import ProfileError, load_profile, nearest
@@ -49,6 +50,17 @@ def show_source(*functions) -> Code:
 def wrapped(table: pd.DataFrame) -> HTML:
     """A table of texts: their lines wrap, and on a phone a row's cells stand below each other."""
     return HTML(table.to_html(border=0, classes="texts"))
+
+
+def bars(question: str, probabilities: Sequence[float]) -> HTML:
+    """A question as text; the bar behind each word is as high as its probability."""
+    tone = faded(THINK, 0.45)
+    words = [
+        f'<span title="{p:.2f}" style="background: linear-gradient(to top, {tone} {p:.0%}, #0000 {p:.0%})">'
+        f"{html.escape(word)}</span>"
+        for word, p in zip(question.split(), probabilities, strict=True)
+    ]
+    return HTML(f'<p style="line-height: 2">{" ".join(words)}</p>')
 
 
 def over_runs(values: Iterable[float]) -> str:

@@ -83,9 +83,10 @@ def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     Columns: `variant`, `objective`, `pipeline_seed`, `seed` (of RL, from 0 on), `pull` (the closed form's
     on the average), `early` (think rate of the `early` steps less that of the first), `held` (whether these
     have the same sign), `saved` (share of the tokens that the warm-up model spends if it always thinks), the
-    figures of the evaluation by name, and the think rates: `level 1` ... and by kind, `1 of 1` ... Of the
-    kinds, `most safe` is the highest rate where the decision rule, applied to the warm-up model, answers at
-    once, `least hard` the lowest elsewhere, and `sorted` and `collapsed` are said of these: see `SELDOM`.
+    figures of the evaluation by name, and the think rates: `level 1` ... and by kind, `1 of 1` ..., which
+    for stories is the level. Of the kinds, `most safe` is the highest rate where the decision rule, applied
+    to the warm-up model, answers at once, `least hard` the lowest elsewhere, and `sorted` and `collapsed` are
+    said of these: see `SELDOM`.
     """
     warm = {(r["variant"], r["pipeline_seed"]): r["metrics"] for r in records if r["stage"] == "sft"}
     rows = []
@@ -105,7 +106,7 @@ def runs(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         row |= {name: value for name, value in metrics.items() if not isinstance(value, dict)}
         row["saved"] = 1 - metrics["tokens"] / before["tokens_always_think"]
         row |= {f"level {k}": v for k, v in metrics["think_rate_by_level"].items()}
-        rates = metrics["think_rate_by_kind"]
+        rates = metrics.get("think_rate_by_kind", metrics["think_rate_by_level"])
         rows.append(row | rates | _sorting(pd.Series(rates), safe_at_once(kinds, profile.rl.gamma)))
     return pd.DataFrame(rows)
 

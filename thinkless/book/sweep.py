@@ -155,6 +155,7 @@ class Grid:
             "command": self._command(task),
             "training_seconds": training["seconds"],
             "training_cpu_seconds": training["cpu_seconds"],
+            "training_memory_mib": training["peak_memory_mib"],
             **{name: training[name] for name in ("commit", "finished", "hardware", "versions")},
         }
         if trained.startswith("rl-"):

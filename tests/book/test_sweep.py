@@ -181,11 +181,11 @@ def test_readings_end_where_the_evaluation_began(grid, monkeypatch):
     folder, _ = grid
     rows = read_readings(folder / "results")
     assert [(row["stage"], row["level"]) for row in rows] == [
-        (stage, level) for stage in ("sft", "rl-degrpo-0") for level in (1, 1, 2, 2, 3, 3)
+        (stage, level) for stage in ("sft", "rl-degrpo-0") for level in (1, 2, 3) for _ in range(4)
     ]
     runner = read_grid(folder).runner(Task("as-it-is-x2", 0, "sft"))
     answers = load_report(runner.folder("eval-sft") / "answers.jsonl", 0.5).answers.set_index("number")
-    for row in rows[:6]:
+    for row in rows[:12]:
         own = answers.loc[row["number"]]
         assert len(row["think_probability"]) == len(row["question"].split())
         assert row["think_probability"][-1] == pytest.approx(own["think_probability"].iloc[0], abs=1e-4)
@@ -197,7 +197,7 @@ def test_readings_end_where_the_evaluation_began(grid, monkeypatch):
 
     monkeypatch.setattr(readings, "open_generator", None)
     readings.record_readings(runner, ["sft"], folder / "results")
-    assert read_readings(folder / "results") == rows[:6]
+    assert read_readings(folder / "results") == rows[:12]
     again = [{**row, "key": "of another model"} for row in rows]
     (folder / "results" / "readings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in again))
     with pytest.raises(TypeError):  # when the model would be opened

@@ -18,7 +18,7 @@ from thinkless.models import load_tokenizer
 from thinkless.runs.runner import Runner
 
 READINGS = "readings.jsonl"
-PER_LEVEL = 2
+PER_LEVEL = 4
 """Questions of each level, the first of the evaluation."""
 
 

@@ -3,7 +3,8 @@
 # make test         the same with all tests, the smoke profile through every chapter, its book checked
 # make check-book   the tests of a built book, on what `make book` made
 # make train        every stage of PROFILE without the chapters, such as `make train PROFILE=h100x4`
-# make pocket       the profile pocket: a real language model of 135 M parameters, hours; kill it and call it again
+# make pocket       the profile pocket: a real language model of 135 M parameters, hours; kill it and call it again.
+#                   GSM8K comes from the hub, or from the file GSM8K=...; without it that test is left out
 # make test-vllm    the tests on the real vLLM engine, on a CPU, in an environment of their own (2.7 GB)
 # make evidence     the grids of runs behind the chapters on evidence; kill it and call it again
 # make arithmetic   whole pipelines under other arithmetics, where the expected ranges come from; likewise
@@ -65,6 +66,8 @@ train: $(VENV)/ready
 
 pocket: $(VENV)/pocket
 	$(BIN)/python -m thinkless sweep --plan pocket
+	-for stage in sft rl-degrpo-0 rl-grpo-0; do $(BIN)/python -m thinkless evaluate $$stage gsm8k \
+		--profile pocket --runs-dir runs/evidence/as-it-is $(if $(GSM8K),--path $(GSM8K)) || exit; done
 
 evidence: $(VENV)/ready
 	$(BIN)/python -m thinkless sweep

@@ -200,12 +200,13 @@ def _bench(options: argparse.Namespace):
 
 
 def _evaluate(options: argparse.Namespace):
-    from thinkless.book.benchmarks import benchmark, record
+    from thinkless.book.benchmarks import benchmark
     from thinkless.runs.provenance import RESULTS
 
     runner = _runner(options)
-    row = benchmark(runner, options.name, options.benchmark, path=options.path, limit=options.limit)
-    print(record(row, options.results or RESULTS / runner.profile.name))
+    folder = options.results or RESULTS / runner.profile.name
+    which = {"path": options.path, "limit": options.limit}
+    print(benchmark(runner, options.name, options.benchmark, folder, **which))
 
 
 def _book_run(options: argparse.Namespace):

@@ -10,7 +10,8 @@ import pytest
 from conftest import SMALLEST
 
 from thinkless.__main__ import main
-from thinkless.book.benchmarks import by_level, read_benchmarks, record
+from thinkless.book import benchmarks
+from thinkless.book.benchmarks import by_level, read_benchmarks
 from thinkless.errors import StageError
 from thinkless.evaluation import Report
 from thinkless.pipeline import pipeline
@@ -39,7 +40,7 @@ def test_figures_are_of_the_free_answers_alone():
 
 
 @pytest.mark.slow
-def test_a_model_s_record_takes_the_place_of_its_last(tmp_path, capsys):
+def test_a_model_s_record_takes_the_place_of_its_last(tmp_path, capsys, monkeypatch):
     file = tmp_path / "gsm8k.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
     options = ["--profile", "smoke", "--runs-dir", str(tmp_path), "--overrides", json.dumps(SMALLEST)]
@@ -55,8 +56,16 @@ def test_a_model_s_record_takes_the_place_of_its_last(tmp_path, capsys):
     assert sizes == {"1": 2, "2": 1, "all": 3}  # steps of the reference solutions
     assert row["key"] == pipeline("smoke", overrides=SMALLEST, runs_dir=tmp_path).manifest("sft")["key"]
 
-    record({**row, "stage": "rl-degrpo-0"}, tmp_path / "found")
-    assert [row["stage"] for row in read_benchmarks(tmp_path / "found")] == ["sft", "rl-degrpo-0"]
+    records = tmp_path / "found" / "benchmarks.jsonl"
+    records.write_text(json.dumps({**row, "stage": "rl-degrpo-0"}) + "\n" + records.read_text())
+    with monkeypatch.context() as closed:
+        closed.setattr(benchmarks, "open_generator", None)
+        assert main(asked) == 0  # this model has answered these questions
+    assert main([*asked, "--seed", "1"]) == 1  # nobody has trained that one
+    assert main([*asked, "--limit", "2"]) == 0
+    other, again = read_benchmarks(tmp_path / "found")
+    assert (other["stage"], again["stage"]) == ("rl-degrpo-0", "sft")
+    assert again["by_level"]["all"]["questions"] == 2
 
 
 def test_damaged_records_are_named(tmp_path):

@@ -45,47 +45,51 @@ def by_level(report: Report) -> dict[str, dict[str, float]]:
 
 
 def benchmark(
-    runner: Runner, stage: str, name: str, *, path: Path | None = None, limit: int | None = None
-) -> dict[str, Any]:
-    """The record of one model on the set `name` (a key of `PROBLEM_SETS`), as the profile samples in its
-    evaluation. `path` and `limit` as in `load_problems`.
+    runner: Runner,
+    stage: str,
+    name: str,
+    folder: Path,
+    *,
+    path: Path | None = None,
+    limit: int | None = None,
+) -> Path:
+    """Ask a model the set `name` (a key of `PROBLEM_SETS`), as the profile samples in its evaluation, and put
+    the record among those of `folder`, in the place of an earlier one of this stage.
 
+    Nothing is asked again that the records have of this very model. `path` and `limit` as in `load_problems`.
     Raises StageError if the stage has not finished, or the set cannot be read.
     """
     profile, model = runner.profile, runner.folder(stage) / "model"
-    made, settings = runner.manifest(stage), profile.evaluation
+    key, settings, file = runner.manifest(stage)["key"], profile.evaluation, folder / BENCHMARKS
     try:
         problems = prompts(load_problems(name, path=path, limit=limit), load_tokenizer(model))
     except (ValueError, OSError) as error:
         raise StageError(str(error)) from error
-    products: dict[str, Any] = {"precision": settings.precision, "padding": profile.launch.padding}
-    sampling = {**settings.model_dump(include={"temperature", "top_p"}), "seed": runner.seed}
-    limits: dict[str, Any] = {"max_tokens": profile.longest("evaluation"), "gamma": profile.rl.gamma}
-    with closing(open_generator(model, settings.engine, **products)) as generator:
-        report = evaluate(generator, problems, **limits, **sampling, settings=["free"])
-    return {
+    row: dict[str, Any] = {
         "benchmark": name,
         "profile": profile.name,
         "pipeline_seed": runner.seed,
         "stage": stage,
-        "key": made["key"],
+        "key": key,
         "questions": digest(problems["question"]),
-        "sampling": {**limits, **sampling},
-        "by_level": by_level(report),
-        "commit": commit(),
-        "hardware": hardware(),
-        "versions": versions(),
+        "sampling": {
+            "max_tokens": profile.longest("evaluation"),
+            **settings.model_dump(include={"temperature", "top_p"}),
+            "seed": runner.seed,
+        },
     }
-
-
-def record(row: dict[str, Any], folder: Path) -> Path:
-    """Put a record among those of `folder`, in the place of one of the same model and set."""
-    path = folder / BENCHMARKS
+    known = read_benchmarks(folder) if file.exists() else []
+    if any(row.items() <= other.items() for other in known):
+        return file
+    products: dict[str, Any] = {"precision": settings.precision, "padding": profile.launch.padding}
+    with closing(open_generator(model, settings.engine, **products)) as generator:
+        report = evaluate(generator, problems, gamma=profile.rl.gamma, settings=["free"], **row["sampling"])
+    made = {"commit": commit(), "hardware": hardware(), "versions": versions()}
+    rows = [other for other in known if any(other[part] != row[part] for part in PLACE)]
+    rows.append({**row, "by_level": by_level(report), **made})
     folder.mkdir(parents=True, exist_ok=True)
-    known = read_benchmarks(folder) if path.exists() else []
-    others = [other for other in known if any(other[key] != row[key] for key in PLACE)]
-    write_text(path, "".join(json.dumps(line) + "\n" for line in [*others, row]))
-    return path
+    write_text(file, "".join(json.dumps(line) + "\n" for line in rows))
+    return file
 
 
 def read_benchmarks(folder: Path) -> list[dict[str, Any]]:

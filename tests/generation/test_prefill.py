@@ -12,7 +12,7 @@ from transformers.integrations import sdpa_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from thinkless.generation import TransformersGenerator
-from thinkless.generation.prefill import NAME, grouped_sdpa_forward
+from thinkless.generation.prefill import NAME, generate, grouped_sdpa_forward, reading_once
 
 PROMPTS = ["3+5*2-7=", "1+1=", "9*9*9="]
 
@@ -91,3 +91,25 @@ def test_a_failure_leaves_the_model_as_it_was(tokenizer, attention, monkeypatch)
         TransformersGenerator(model, tokenizer).generate(PROMPTS, max_tokens=2)
     assert seen == [NAME if attention == "sdpa" else attention]
     assert model.config._attn_implementation == attention
+
+
+@pytest.mark.parametrize("ends", ["one", "several", "none"])
+def test_who_has_ended_leaves_and_the_others_write_what_they_would_have(tokenizer, ends):
+    """Greedy answers. The end tokens are such as some rows write, at different places, and others never."""
+    model, rows = llama(tokenizer), []
+    prompts = [*PROMPTS, "2+2=", "7-1*4=", "8*8-8="] * 2
+    encoded = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+    ids, mask = encoded.input_ids, encoded.attention_mask
+    settings = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+    with torch.no_grad():
+        free = generate(model, ids, mask, **settings, eos_token_id=None)[:, ids.shape[1] :]
+        written = {token: (free == token).any(dim=1).sum().item() for token in free.unique().tolist()}
+        some = sorted((token for token in written if written[token] < len(ids)), key=written.get)
+        chosen = {"one": some[-1], "several": some[-2:], "none": None}[ends]
+        expected = generate(model, ids, mask, **settings, eos_token_id=chosen)
+        model.model.register_forward_hook(lambda *of: rows.append(len(of[2].last_hidden_state)))
+        with reading_once(model):
+            found = model.generate(input_ids=ids, attention_mask=mask, **settings, eos_token_id=chosen)
+    assert torch.equal(found, expected)
+    assert (rows[-1] <= len(ids) / 2) == (ends != "none")
+    assert model.generate.__func__ is type(model).generate

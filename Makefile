@@ -67,7 +67,7 @@ train: $(VENV)/ready
 pocket: $(VENV)/pocket
 	$(BIN)/python -m thinkless sweep --plan pocket
 	-for stage in sft rl-degrpo-0 rl-grpo-0; do $(BIN)/python -m thinkless evaluate $$stage gsm8k \
-		--profile pocket --runs-dir runs/evidence/as-it-is $(if $(GSM8K),--path $(GSM8K)) || exit; done
+		--profile pocket --runs-dir runs/evidence/as-it-is $(if $(GSM8K),--path '$(GSM8K)') || exit; done
 
 evidence: $(VENV)/ready
 	$(BIN)/python -m thinkless sweep

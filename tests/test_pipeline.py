@@ -62,6 +62,7 @@ def test_the_choice_alone_is_trained_on_answers_that_were_stored(tmp_path):
     assert stored["accuracy_think"]["1"] == pytest.approx(sum(of_level) / len(of_level))
     steps = read_metrics(trained)
     assert [row["completions/mean_length"] for row in steps] == [1, 1]
+    assert all("rewards/choice_reward/mean" in row for row in steps)
     assert runner.manifest("rl-degrpo-0")["metrics"]["longest_answer"] == runner.profile.longest("rl") > 1
 
     both = overrides | {"rl.select": {"candidates": 12, "solved": [0.0, 1.0]}}

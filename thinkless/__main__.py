@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--runs-dir", type=Path, help="by default evidence/ of the book's runs")
     sweep.add_argument("--results", type=Path, help="where records go; by default where the plan says")
     sweep.add_argument("--workers", type=int, default=os.cpu_count(), help="processes, one core each")
-    sweep.add_argument("--record-only", action="store_true", help="record what is finished, run nothing")
+    sweep.add_argument("--record-only", action="store_true", help="record what is finished, train nothing")
     asked = command("evaluate", _evaluate, "ask a finished model a benchmark, and record it", _run_options)
     asked.add_argument("name", help="the stage of the model, such as sft or rl-degrpo-0")
     asked.add_argument("benchmark", help="gsm8k, math_500, ...")
@@ -205,7 +205,7 @@ def _evaluate(options: argparse.Namespace):
 
     runner = _runner(options)
     folder = options.results or RESULTS / runner.profile.name
-    which = {"path": options.path, "limit": options.limit}
+    which = {name: getattr(options, name) for name in ("overrides", "path", "limit")}
     print(benchmark(runner, options.name, options.benchmark, folder, **which))
 
 

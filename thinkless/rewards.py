@@ -117,7 +117,7 @@ class ChoiceReward:
     """What a choice of mode earns where the answers are given: the mean reward of those that were stored.
 
     For completions of one token, the control token. Needs the columns `right_column` for both modes. Logs the
-    metrics of `ModeReward`, without `length`.
+    metrics of `ModeReward`; of the faults, the one that a first token can have.
     """
 
     __name__ = "choice_reward"
@@ -140,7 +140,11 @@ class ChoiceReward:
         for place, (ids, its_level) in enumerate(zip(completion_ids, levels, strict=True)):
             mode = mode_of(ids, self.tokenizer)
             right = columns[right_column(mode)][place] if mode else 0.0
-            _log(log_metric, mode, its_level, {"correct": right}, None if mode else "no_control_token")
+            figures, fault = (
+                {"correct": right, "length": float(len(ids))},
+                None if mode else "no_control_token",
+            )
+            _log(log_metric, mode, its_level, figures, fault)
             paid, unpaid = (reward(mode, correct, self.gamma) for correct in (True, False))
             rewards.append(right * paid + (1 - right) * unpaid)
         return rewards

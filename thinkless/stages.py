@@ -271,7 +271,6 @@ def _questions(run: Run, seed: int) -> Dataset:
 def train_with(run: Run, objective: str, repetition: int) -> dict[str, Any]:
     """Reinforcement learning of the warm-up model with one objective."""
     settings, seed = run.profile.rl, run.seed + repetition
-    longest = run.profile.longest("rl")
     metrics = train_rl(
         run.inputs["sft"] / "model",
         _questions(run, seed),
@@ -279,10 +278,10 @@ def train_with(run: Run, objective: str, repetition: int) -> dict[str, Any]:
         settings,
         run.folder,
         launch=run.profile.launch,
-        max_tokens=longest,
+        max_tokens=run.profile.rollout,
         seed=seed,
     )
-    return metrics | {"longest_answer": longest} | _commits(run)
+    return metrics | {"longest_answer": run.profile.longest("rl")} | _commits(run)
 
 
 def evaluate_model(run: Run, source: str) -> dict[str, Any]:

@@ -26,17 +26,31 @@ QUESTIONS = [
 def test_figures_are_of_the_free_answers_alone():
     answers = pd.DataFrame(
         [
-            (1, "free", "think", True, 20, None),
-            (1, "free", "short", False, 4, "never_ends"),
-            (2, "free", None, False, 6, "no_control_token"),
-            (2, "short", "short", True, 400, None),
+            (0, 1, "free", "think", True, 20, None),
+            (0, 1, "free", "short", False, 4, "never_ends"),
+            (1, 2, "free", None, False, 6, "no_control_token"),
+            (1, 2, "short", "short", True, 400, None),
         ],
-        columns=["level", "setting", "mode", "correct", "tokens", "fault"],
+        columns=["number", "level", "setting", "mode", "correct", "tokens", "fault"],
     )
     found = by_level(Report(answers, 0.5))
-    assert found["1"] == {"questions": 2, "right": 1, "think_rate": 0.5, "tokens": 12, "faults": 1}
-    assert found["2"] == {"questions": 1, "right": 0, "think_rate": 0, "tokens": 6, "faults": 1}
-    assert found["all"] == {"questions": 3, "right": 1, "think_rate": 0.33333, "tokens": 10, "faults": 2}
+    assert found["1"] == {
+        "questions": 1,
+        "answers": 2,
+        "right": 1,
+        "think_rate": 0.5,
+        "tokens": 12,
+        "faults": 1,
+    }
+    assert found["2"] == {"questions": 1, "answers": 1, "right": 0, "think_rate": 0, "tokens": 6, "faults": 1}
+    assert found["all"] == {
+        "questions": 2,
+        "answers": 3,
+        "right": 1,
+        "think_rate": 0.33333,
+        "tokens": 10,
+        "faults": 2,
+    }
 
 
 @pytest.mark.slow
@@ -46,7 +60,7 @@ def test_a_model_s_record_takes_the_place_of_its_last(tmp_path, capsys, monkeypa
     options = ["--profile", "smoke", "--runs-dir", str(tmp_path), "--overrides", json.dumps(SMALLEST)]
     asked = ["evaluate", "sft", "gsm8k", *options, "--path", str(file), "--results", str(tmp_path / "found")]
     assert main(asked) == 1
-    assert "stage sft has not finished" in capsys.readouterr().err
+    assert "stage sft is not finished with these settings" in capsys.readouterr().err
     assert main(["stage", "sft", *options]) == 0
     assert main(["evaluate", "sft", "gsm9k", *options]) == 1
     assert "unknown problem set 'gsm9k': expected one of deepscaler" in capsys.readouterr().err
@@ -61,7 +75,14 @@ def test_a_model_s_record_takes_the_place_of_its_last(tmp_path, capsys, monkeypa
     with monkeypatch.context() as closed:
         closed.setattr(benchmarks, "open_generator", None)
         assert main(asked) == 0  # this model has answered these questions
-    assert main([*asked, "--seed", "1"]) == 1  # nobody has trained that one
+    file.write_text(file.read_text().replace("#### 6", "#### 8"))
+    with monkeypatch.context() as closed:
+        closed.setattr(benchmarks, "open_generator", None)
+        with pytest.raises(TypeError):
+            main(asked)  # other answers are right now
+    other = json.dumps({**SMALLEST, "sft.learning_rate": 0.1})
+    assert main([part if part != json.dumps(SMALLEST) else other for part in asked]) == 1
+    assert "stage sft is not finished with these settings" in capsys.readouterr().err
     assert main([*asked, "--limit", "2"]) == 0
     other, again = read_benchmarks(tmp_path / "found")
     assert (other["stage"], again["stage"]) == ("rl-degrpo-0", "sft")
@@ -71,6 +92,6 @@ def test_a_model_s_record_takes_the_place_of_its_last(tmp_path, capsys, monkeypa
 def test_damaged_records_are_named(tmp_path):
     (tmp_path / "benchmarks.jsonl").write_text('{"benchmark": "gsm8k"}\n')
     with pytest.raises(
-        StageError, match=r"benchmarks\.jsonl.* lacks by_level, pipeline_seed, profile, stage"
+        StageError, match=r"benchmarks\.jsonl.* lacks by_level, overrides, pipeline_seed, profile, stage"
     ):
         read_benchmarks(tmp_path)

@@ -90,6 +90,12 @@ def test_a_variant_has_the_arms_and_seeds_of_all_its_grids():
     ]
 
 
+@pytest.mark.parametrize("readings", [["rl-grpo-0"], "sft"])
+def test_readings_are_of_the_first_variants_stages(readings):
+    with pytest.raises(StageError, match=r"readings names .*: expected some of rl-degrpo-0, sft"):
+        Plan(**{**PLAN, "readings": readings})
+
+
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
     """The plan as a file, run by a process that is killed when something is under way, then to its end."""

@@ -175,3 +175,23 @@ def test_a_storys_kind_is_its_level():
         pulls.append(predicted_pull(warm, profile, "degrpo"))
     assert pulls[0]["1"] < 0 < pulls[0]["2"]
     assert (pulls[1] / pulls[0]).tolist() == pytest.approx([4 / 3, 2 / 3])
+
+
+def test_where_the_choice_alone_is_trained_lengths_weigh_nothing():
+    """Its completions are one token each, so vanilla GRPO pulls as DeGRPO does, whose weight is α."""
+    kinds = pd.DataFrame(
+        {
+            "share": [1.0],
+            "think_rate": [0.5],
+            "accuracy_think": [1.0],
+            "accuracy_short": [0.2],
+            "tokens_think": [50.0],
+            "tokens_short": [5.0],
+        }
+    )
+    whole = load_profile("pocket").rl
+    choice = load_profile("pocket", {"rl.choice_only": {"questions": 1, "samples": 1}}).rl
+    degrpo, grpo = (pull(kinds, objective, choice).sum() for objective in ("degrpo", "grpo"))
+    assert degrpo == pytest.approx(choice.alpha * grpo)
+    assert degrpo == pytest.approx(pull(kinds, "degrpo", whole).sum())
+    assert grpo > 5 * pull(kinds, "grpo", whole).sum()

@@ -45,7 +45,7 @@ def matrix_rate(size: int = 512, seconds: float = 0.5) -> float:
 def tokens_of(runner: Runner, stage: str) -> float:
     """Tokens that a finished stage has read or written, without prompts where it generates.
 
-    NaN for a model that was published, or trained by a version that kept no rows.
+    NaN for a model that was published, or trained by a version that kept no rows, and for questions of RL.
     """
     folder = runner.folder(stage)
     if stage in ("base", "sft"):
@@ -55,6 +55,8 @@ def tokens_of(runner: Runner, stage: str) -> float:
         return sum(pairs["think_tokens"]) + sum(pairs["short_tokens"])
     if stage.startswith("eval"):
         return sum(line.value["tokens"] for line in json_lines(folder / "answers.jsonl"))
+    if not stage.startswith("rl"):
+        return np.nan
     rl = runner.profile.rl
     rows = [row["length"] for row in read_metrics(folder) if "length" in row]
     return round(sum(rows) * rl.prompts_per_step * rl.group_size)

@@ -5,6 +5,7 @@ chose and how often it was right.
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from thinkless.runs.runner import Runner
 from thinkless.stages import prompts
 
 BENCHMARKS = "benchmarks.jsonl"
-PLACE = ("benchmark", "profile", "pipeline_seed", "stage")
+PLACE = ("benchmark", "profile", "overrides", "pipeline_seed", "stage")
 """The columns of a record that say what was measured."""
 
 
@@ -32,7 +33,8 @@ def by_level(report: Report) -> dict[str, dict[str, float]]:
 
     def figures(answers: pd.DataFrame) -> dict[str, float]:
         return {
-            "questions": len(answers),
+            "questions": int(answers["number"].nunique()),
+            "answers": len(answers),
             "right": int(answers["correct"].sum()),
             "think_rate": round(float((answers["mode"] == "think").mean()), 5),
             "tokens": round(float(answers["tokens"].mean()), 5),
@@ -50,48 +52,51 @@ def benchmark(
     name: str,
     folder: Path,
     *,
+    overrides: Mapping[str, Any],
     path: Path | None = None,
     limit: int | None = None,
 ) -> Path:
-    """Ask a model the set `name` (a key of `PROBLEM_SETS`), as the profile samples in its evaluation, and put
-    the record among those of `folder`, in the place of an earlier one of this stage.
+    """Ask a model the set `name` (a key of `PROBLEM_SETS`) as its profile's evaluation asks and samples.
 
-    Nothing is asked again that the records have of this very model. `path` and `limit` as in `load_problems`.
-    Raises StageError if the stage has not finished, or the set cannot be read.
+    The record joins those of `folder`, in the place of an earlier one of this stage; nothing is asked again
+    that they have of this very model. `overrides` are those of the runner's profile, `path` and `limit` as in
+    `load_problems`. Raises StageError if the model is not finished, or the set cannot be read.
     """
     profile, model = runner.profile, runner.folder(stage) / "model"
-    key, settings, file = runner.manifest(stage)["key"], profile.evaluation, folder / BENCHMARKS
+    if not runner.is_done(stage):
+        raise StageError(f"stage {stage} is not finished with these settings in {model.parent}: run it first")
+    settings, instruction = profile.evaluation, getattr(profile.problems, "instruct_evaluation", False)
     try:
-        problems = prompts(load_problems(name, path=path, limit=limit), load_tokenizer(model))
+        problems = load_problems(name, path=path, limit=limit, instruction=instruction)
     except (ValueError, OSError) as error:
         raise StageError(str(error)) from error
-    row: dict[str, Any] = {
+    problems = prompts(problems, load_tokenizer(model))
+    sampling = settings.model_dump(include={"temperature", "top_p", "samples"})
+    products: dict[str, Any] = {"precision": settings.precision, "padding": profile.launch.padding}
+    row = {
         "benchmark": name,
         "profile": profile.name,
+        "overrides": dict(overrides),
         "pipeline_seed": runner.seed,
         "stage": stage,
-        "key": key,
-        "questions": digest(problems["question"]),
-        "sampling": {
-            "max_tokens": profile.longest("evaluation"),
-            **settings.model_dump(include={"temperature", "top_p"}),
-            "seed": runner.seed,
-        },
+        "key": runner.manifest(stage)["key"],
+        "asked": digest(problems[:]),
+        "sampling": {"max_tokens": profile.longest("evaluation"), **sampling, "seed": runner.seed},
+        "engine": {"name": settings.engine, **products},
     }
-    known = read_benchmarks(folder) if file.exists() else []
-    if any(row.items() <= other.items() for other in known):
-        return file
-    products: dict[str, Any] = {"precision": settings.precision, "padding": profile.launch.padding}
+    if any(row.items() <= known.items() for known in read_benchmarks(folder)):
+        return folder / BENCHMARKS
     with closing(open_generator(model, settings.engine, **products)) as generator:
         report = evaluate(generator, problems, gamma=profile.rl.gamma, settings=["free"], **row["sampling"])
     made = {"commit": commit(), "hardware": hardware(), "versions": versions()}
-    rows = [other for other in known if any(other[part] != row[part] for part in PLACE)]
+    rows = [known for known in read_benchmarks(folder) if any(known[part] != row[part] for part in PLACE)]
     rows.append({**row, "by_level": by_level(report), **made})
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(file, "".join(json.dumps(line) + "\n" for line in rows))
-    return file
+    write_text(folder / BENCHMARKS, "".join(json.dumps(line) + "\n" for line in rows))
+    return folder / BENCHMARKS
 
 
 def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
-    """The records of a folder. Raises StageError if they are damaged."""
-    return read_rows(folder / BENCHMARKS, (*PLACE, "by_level"))
+    """The records of a folder, none where there is no file. Raises StageError if they are damaged."""
+    path = folder / BENCHMARKS
+    return read_rows(path, (*PLACE, "by_level")) if path.exists() else []

@@ -4,10 +4,13 @@ A plan with `readings` names the stages; `thinkless sweep` records them in `read
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from datasets import Dataset
 
 from thinkless.book.results import read_rows
 from thinkless.evaluation import load_report
@@ -15,6 +18,7 @@ from thinkless.files import write_text
 from thinkless.generation.chat_template import chat_prompt
 from thinkless.generation.load import open_generator
 from thinkless.models import load_tokenizer
+from thinkless.problems import in_words
 from thinkless.runs.runner import Runner
 
 READINGS = "readings.jsonl"
@@ -29,7 +33,7 @@ def readings(runner: Runner, stage: str) -> Iterator[dict[str, Any]]:
     Raises StageError if the evaluation has not finished.
     """
     profile, model = runner.profile, runner.folder(stage) / "model"
-    key, gold = runner.manifest(f"eval-{stage}")["key"], profile.problems.held_out(runner.seed)["answer"]
+    key, problems = runner.manifest(f"eval-{stage}")["key"], profile.problems.held_out(runner.seed)
     answers = load_report(runner.folder(f"eval-{stage}") / "answers.jsonl", profile.rl.gamma).answers
     asked = answers.drop_duplicates("number").groupby("level").head(PER_LEVEL)
     engine, precision = profile.evaluation.engine, profile.evaluation.precision
@@ -37,19 +41,19 @@ def readings(runner: Runner, stage: str) -> Iterator[dict[str, Any]]:
     with closing(
         open_generator(model, engine, precision=precision, padding=profile.launch.padding)
     ) as generator:
-        for number, question, level in asked[["number", "question", "level"]].itertuples(index=False):
-            words = question.split()
-            begun = [chat_prompt(tokenizer, " ".join(words[: k + 1])) for k in range(len(words))]
-            read = [one.think_probability for (one,) in generator.generate(begun, max_tokens=1)]
+        for number in map(int, asked["number"]):
+            problem = problems[number]
+            ends = [word.end() for word in re.finditer(r"\S+", problem["question"])]
+            begun = [problem | {"question": problem["question"][:end]} for end in ends]
+            asking = [chat_prompt(tokenizer, words) for words in in_words(Dataset.from_list(begun))]
+            read = [one.think_probability for (one,) in generator.generate(asking, max_tokens=1)]
             own = answers[answers["number"] == number].drop_duplicates("setting").set_index("setting")
             columns = ["mode", "text", "correct", "tokens", "fault"]
             yield {
                 "stage": stage,
                 "key": key,
-                "number": int(number),
-                "level": int(level),
-                "question": question,
-                "answer": gold[number],
+                "number": number,
+                **{name: problem[name] for name in ("level", "question", "answer")},
                 "answers": json.loads(own[columns].to_json(orient="index")),
                 "think_probability": [round(p, 4) for p in read],
             }

@@ -46,6 +46,8 @@ def pull(kinds: pd.DataFrame, objective: str, settings: RL) -> pd.Series:
     the standard deviation of its rewards, so that kinds whose rewards differ little count more.
     """
 
+    kinds = _weighed(kinds, settings)
+
     def column(name: str) -> torch.Tensor:
         return torch.tensor(kinds[name].to_numpy(dtype=float))  # (kinds,)
 
@@ -60,6 +62,11 @@ def pull(kinds: pd.DataFrame, objective: str, settings: RL) -> pd.Series:
     return pd.Series(found.numpy(), index=kinds.index) * kinds["share"]
 
 
+def _weighed(kinds: pd.DataFrame, settings: RL) -> pd.DataFrame:
+    """The kinds with the lengths that an objective sees: one token, where the choice alone is trained."""
+    return kinds if settings.choice_only is None else kinds.assign(tokens_think=1.0, tokens_short=1.0)
+
+
 def race(
     kinds: pd.DataFrame, objective: str, settings: RL, *, steps: int, rate: float, apart: float
 ) -> pd.DataFrame:
@@ -70,6 +77,7 @@ def race(
     divided by the mean weight of a control token at the start, as an optimiser that scales its steps would.
     Nothing here is fitted.
     """
+    kinds = _weighed(kinds, settings)
     lengths = torch.tensor(kinds[["tokens_think", "tokens_short"]].to_numpy(dtype=float))  # (kinds, modes)
     weights = control_weight(objective, lengths, settings.alpha).mean(dim=1)
     heard = float((kinds["share"] * weights.numpy()).sum())

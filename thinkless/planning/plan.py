@@ -114,7 +114,7 @@ def check_trainers(profile: Profile) -> str:
             if profile.sft is not None:
                 sft_config(profile.sft, launch, Path(folder), seed=0)
             for arm in profile.rl.arms:
-                rl_config(arm, profile.rl, launch, Path(folder), max_tokens=profile.longest("rl"), seed=0)
+                rl_config(arm, profile.rl, launch, Path(folder), max_tokens=profile.rollout, seed=0)
         except (ValueError, TypeError, ImportError) as error:
             raise PlanError(f"TRL refuses the settings: {' '.join(str(error).split())}") from None
     return f"TRL builds SFTConfig, and DeGRPOConfig for {', '.join(profile.rl.arms)}, as one process"
@@ -187,7 +187,8 @@ class Plan:
     def memory(self) -> pd.DataFrame:
         """By part: warm-up, and the phases of an RL step, every answer as long as its limit allows."""
         profile, launch = self.profile, self.profile.launch
-        taught, sampled = (profile.longest(s) + self.assumptions.longest_prompt for s in ("distill", "rl"))
+        longest = profile.longest("distill"), profile.rollout
+        taught, sampled = (tokens + self.assumptions.longest_prompt for tokens in longest)
         phases = rl_memory(self.shape, launch, profile.rl, sampled, self.gpu.memory)
         if profile.sft is not None:
             rows = profile.sft.micro_batch or profile.sft.batch_size // launch.processes
@@ -234,7 +235,7 @@ class Plan:
             yield "Before a bill like this: `thinkless train --profile sanity`, two hours on one GPU."
         if idle := [w.stage for w in self.work if w.rows and w.processes < profile.launch.processes]:
             yield f"{', '.join(idle)}: one process. Whoever rents all GPUs together pays for all."
-        longest, steps = profile.longest("rl"), profile.rl.steps
+        longest, steps = profile.rollout, profile.rl.steps
         seconds = longest * BFLOAT16 * self.shape.matmul / gpu.bandwidth
         yield (
             f"Every RL step waits for its longest answer: {longest:,} tokens take at least {seconds:.0f} s, "

@@ -164,8 +164,7 @@ def work_of(stage: Stage, profile: Profile, problems: MathProblems, a: Assumptio
             yield work(stage.name, answers, cut(a.lengths(1 / len(Mode)), profile.longest("rl"), answers))
         case "rl":
             answers = profile.rl.prompts_per_step * profile.rl.group_size
-            longest = 1 if profile.rl.choice_only else profile.longest("rl")
-            lengths = a.lengths(a.think_rate)
+            lengths, longest = a.lengths(a.think_rate), profile.rollout
             step = typical(lengths, longest, answers)
             length = cut(lengths, longest, answers)
             yield work(stage.name, profile.rl.steps * answers, length, answers=step)

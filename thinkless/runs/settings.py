@@ -304,6 +304,11 @@ class Profile(Section):
         assert tokens is not None, "no profile without a limit is valid"
         return tokens
 
+    @property
+    def rollout(self) -> int:
+        """The longest completion of an RL step in tokens: one, where the choice alone is trained."""
+        return 1 if self.rl.choice_only else self.longest("rl")
+
     def model_post_init(self, _):
         _check_kinds(self)
         rl, processes = self.rl, self.launch.processes

@@ -117,7 +117,7 @@ def rl_config(
         steps_per_generation=rollout,
         length_buckets=settings.length_buckets,
         generation_parts=settings.generation_parts,
-        max_completion_length=max_tokens if settings.choice_only is None else 1,
+        max_completion_length=max_tokens,
         temperature=settings.temperature,
         logging_steps=1,
         shuffle_dataset=False,

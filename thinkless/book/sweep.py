@@ -24,7 +24,6 @@ import pandas as pd
 
 from thinkless.book.expectations import EXPECTATIONS, read_expectations
 from thinkless.book.grids import Plan, Task, changes_of, read_plan
-from thinkless.book.readings import record_readings
 from thinkless.book.results import QUESTIONS, RECORDS, read_question_table, read_records
 from thinkless.book.statistics import pipeline_record
 from thinkless.errors import StageError
@@ -229,6 +228,8 @@ def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
     if len(questions := grid.questions()):
         _write_questions(folder / QUESTIONS, questions)
     if grid.plan.readings:
+        from thinkless.book.readings import record_readings  # needs a model: seconds of imports
+
         first, *_ = grid.plan.tasks()
         record_readings(grid.runner(first), grid.plan.readings, folder)
     again = [task for task in fresh if task in before]

@@ -1,6 +1,6 @@
 """A benchmark that a finished model was asked: counted by hand from what it answered.
 
-Run: python -m pytest tests/book/test_benchmarks.py
+Run: python -m pytest tests/book/test_asking.py
 """
 
 import json

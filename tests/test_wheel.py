@@ -87,7 +87,7 @@ def test_a_chapter_on_evidence_runs_in_an_empty_folder(run, tmp_path):
     """It needs the notebooks, the records and the published figures."""
     done = run(tmp_path, "-m", "thinkless", "book", "run", "--profile", "smoke", "--only", "09")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "book" / "executed" / "09_paper_checked.ipynb").exists()
+    assert (tmp_path / "book" / "executed" / "10_paper_checked.ipynb").exists()
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import codecs
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,6 +77,11 @@ def json_lines(path: Path, *, may_be_cut: bool = False) -> Iterator[Line]:
                     raise ValueError(f"{place} cannot be read: {error}") from None
                 yield Line(place, value, start, end)
             start = end
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]):
+    """Write one row a line, for `json_lines`; complete or not at all."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def digest(value: Any) -> str:

@@ -140,11 +140,8 @@ class ChoiceReward:
         for place, (ids, its_level) in enumerate(zip(completion_ids, levels, strict=True)):
             mode = mode_of(ids, self.tokenizer)
             right = columns[right_column(mode)][place] if mode else 0.0
-            figures, fault = (
-                {"correct": right, "length": float(len(ids))},
-                None if mode else "no_control_token",
-            )
-            _log(log_metric, mode, its_level, figures, fault)
+            figures = {"correct": right, "length": float(len(ids))}
+            _log(log_metric, mode, its_level, figures, None if mode else "no_control_token")
             paid, unpaid = (reward(mode, correct, self.gamma) for correct in (True, False))
             rewards.append(right * paid + (1 - right) * unpaid)
         return rewards

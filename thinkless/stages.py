@@ -4,7 +4,6 @@ Every function takes a `Run`, the folder that it may write with what it may read
 the stage's manifest. Which stages a profile has, and in which order, is in `pipeline.py`.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import closing
@@ -24,7 +23,7 @@ from thinkless.errors import StageError, UserError
 from thinkless.evaluation import evaluate, load_report
 from thinkless.evaluation.report import SETTINGS
 from thinkless.evaluation.selection import solved_sometimes
-from thinkless.files import digest_files, json_lines, write_text
+from thinkless.files import digest_files, json_lines, write_json_lines, write_text
 from thinkless.generation.chat_template import TurnsError, chat_prompt, check_turns, install_chat_template
 from thinkless.generation.load import open_generator
 from thinkless.models import build_model, build_tokenizer, fetch, fetched_files, load, load_tokenizer, save
@@ -214,7 +213,7 @@ def select(run: Run) -> dict[str, Any]:
             f"{rl.group_size} tries, expected the {rl.prompts_per_step} of a step: raise "
             "rl.select.candidates or widen its range"
         )
-    _write_questions(run, kept)
+    write_json_lines(run.folder / QUESTIONS, kept)
     return {"asked": len(asked), "kept": len(kept), "solved": float(np.mean(kept["solved"]))} | _commits(run)
 
 
@@ -238,12 +237,11 @@ def answer_both_ways(run: Run) -> dict[str, Any]:
             seed=run.seed,
             settings=[mode.label for mode in Mode],
         )
-    right = report.answers.pivot_table(
-        index="number", columns="setting", values="correct"
-    )  # (questions, modes)
+    # (questions, modes)
+    right = report.answers.pivot_table(index="number", columns="setting", values="correct")
     for mode in Mode:
         questions = questions.add_column(right_column(mode), right[mode.label].tolist())
-    _write_questions(run, questions)
+    write_json_lines(run.folder / QUESTIONS, questions)
     levels = report.answers.pivot_table(index="setting", columns="level", values=["correct", "tokens"])
     figures = {
         f"{name}_{mode}": {str(level): float(value) for level, value in levels.loc[mode, of].items()}
@@ -251,10 +249,6 @@ def answer_both_ways(run: Run) -> dict[str, Any]:
         for mode in levels.index
     }
     return {"questions": len(questions), **figures} | _commits(run)
-
-
-def _write_questions(run: Run, questions: Dataset):
-    write_text(run.folder / QUESTIONS, "".join(json.dumps(row) + "\n" for row in questions))
 
 
 def _questions(run: Run, seed: int) -> Dataset:

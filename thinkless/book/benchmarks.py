@@ -4,7 +4,6 @@
 chose and how often it was right.
 """
 
-import json
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +14,7 @@ import pandas as pd
 from thinkless.book.results import read_rows
 from thinkless.errors import StageError
 from thinkless.evaluation import Report, evaluate
-from thinkless.files import digest, write_text
+from thinkless.files import digest, write_json_lines
 from thinkless.generation.load import open_generator
 from thinkless.models import load_tokenizer
 from thinkless.problems.benchmarks import load_problems
@@ -92,7 +91,7 @@ def benchmark(
     rows = [known for known in read_benchmarks(folder) if any(known[part] != row[part] for part in PLACE)]
     rows.append({**row, "by_level": by_level(report), **made})
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / BENCHMARKS, "".join(json.dumps(line) + "\n" for line in rows))
+    write_json_lines(folder / BENCHMARKS, rows)
     return folder / BENCHMARKS
 
 

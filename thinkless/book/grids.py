@@ -50,7 +50,8 @@ class Plan:
         for grid in self.grids.values():
             for name, changes in grid["variants"].items():
                 self._add(name, dict(changes), grid)
-        first = {task.stage.removeprefix("eval-") for task in self.tasks() if task[:2] == self.tasks()[0][:2]}
+        tasks = self.tasks()
+        first = {task.stage.removeprefix("eval-") for task in tasks if task[:2] == tasks[0][:2]}
         if unknown := [stage for stage in self.readings if stage not in first]:
             raise StageError(
                 f"readings names {', '.join(unknown)}: expected some of {', '.join(sorted(first))}"

@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from thinkless.book.results import read_rows
 from thinkless.evaluation import load_report
-from thinkless.files import write_text
+from thinkless.files import write_json_lines
 from thinkless.generation.chat_template import chat_prompt
 from thinkless.generation.load import open_generator
 from thinkless.models import load_tokenizer
@@ -71,7 +71,7 @@ def record_readings(runner: Runner, stages: list[str], folder: Path):
             if not kept or any(row["key"] != key for row in kept):
                 kept = list(readings(runner, stage))
         rows += kept
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_json_lines(path, rows)
 
 
 def read_readings(folder: Path) -> list[dict[str, Any]]:

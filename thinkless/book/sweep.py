@@ -28,7 +28,7 @@ from thinkless.book.results import QUESTIONS, RECORDS, read_question_table, read
 from thinkless.book.statistics import pipeline_record
 from thinkless.errors import StageError
 from thinkless.evaluation import load_report
-from thinkless.files import digest, write_text
+from thinkless.files import digest, write_json_lines, write_text
 from thinkless.pipeline import pipeline
 from thinkless.runs.metrics import read_metrics
 from thinkless.runs.runner import Runner, ended_at_exit
@@ -220,11 +220,11 @@ def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
     before = {_place(row): row for row in (read_records(folder) if (folder / RECORDS).exists() else [])}
     fresh = {_place(row): row for row in grid.rows()}
     rows = before | fresh
-    _write_rows(folder / RECORDS, [rows[task] for task in grid.plan.tasks() if task in rows])
+    write_json_lines(folder / RECORDS, [rows[task] for task in grid.plan.tasks() if task in rows])
     if grid.plan.expectations:
         pipelines = [*read_expectations(folder), *grid.pipelines()]
         by_place = {(row["variant"], row["pipeline_seed"]): row for row in pipelines}
-        _write_rows(folder / EXPECTATIONS, by_place.values())
+        write_json_lines(folder / EXPECTATIONS, by_place.values())
     if len(questions := grid.questions()):
         _write_questions(folder / QUESTIONS, questions)
     if grid.plan.readings:
@@ -235,10 +235,6 @@ def record(grid: Grid, folder: Path) -> tuple[int, list[str]]:
     again = [task for task in fresh if task in before]
     changed = [str(task) for task in again if _result(fresh[task]) != _result(before[task])]
     return len(again) - len(changed), changed
-
-
-def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]):
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _write_questions(path: Path, questions: pd.DataFrame):

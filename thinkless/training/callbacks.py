@@ -10,7 +10,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from thinkless.errors import StageError
-from thinkless.files import write_text
+from thinkless.files import write_json_lines
 from thinkless.runs.metrics import EVERY, GROUPS, METRICS, read_metrics
 from thinkless.trainer import DeGRPOTrainer
 
@@ -34,8 +34,7 @@ class MetricsFile(TrainerCallback):
     def on_train_begin(self, args, state, control, **_):
         if state.is_world_process_zero:
             kept = [row for row in read_metrics(self.folder, self.name) if row["step"] <= state.global_step]
-            text = "".join(json.dumps(row) + "\n" for row in kept)
-            write_text(self.folder / self.name, text)
+            write_json_lines(self.folder / self.name, kept)
 
     def _append(self, row: dict[str, Any]):
         with (self.folder / self.name).open("a", encoding="utf-8") as file:

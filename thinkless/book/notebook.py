@@ -60,7 +60,7 @@ def bars(question: str, probabilities: Sequence[float]) -> HTML:
         f"{html.escape(word)}</span>"
         for word, p in zip(question.split(), probabilities, strict=True)
     ]
-    return HTML(f'<p style="line-height: 2">{" ".join(words)}</p>')
+    return HTML(f'<p class="bars" style="line-height: 2">{" ".join(words)}</p>')
 
 
 def over_runs(values: Iterable[float]) -> str:

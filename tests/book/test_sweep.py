@@ -30,6 +30,7 @@ from thinkless.errors import StageError
 from thinkless.evaluation import load_report
 from thinkless.pipeline import pipeline
 from thinkless.problems import chain
+from thinkless.runs.provenance import RESULTS
 from thinkless.runs.runner import MANIFEST
 
 PLAN = {
@@ -94,6 +95,15 @@ def test_a_variant_has_the_arms_and_seeds_of_all_its_grids():
 def test_readings_are_of_the_first_variants_stages(readings):
     with pytest.raises(StageError, match=r"readings names .*: expected some of rl-degrpo-0, sft"):
         Plan(**{**PLAN, "readings": readings})
+
+
+def test_what_is_read_is_tabled_and_one_variant_only():
+    alpha = {"alpha": PLAN["grids"]["alpha"]}
+    plan = Plan(**{**PLAN, "grids": alpha, "readings": ["rl-degrpo-0"]})
+    assert [str(task) for task in filter(plan.tabled, plan.tasks())] == ["as-it-is, seed 0, eval-rl-degrpo-0"]
+    assert not list(filter(Plan("smoke", alpha).tabled, plan.tasks()))
+    with pytest.raises(StageError, match="one variant only, not for as-it-is and as-it-is-x2"):
+        Plan("smoke", alpha | {"questions": PLAN["grids"]["questions"]}, readings=["sft"])
 
 
 @pytest.fixture(scope="module")
@@ -348,10 +358,11 @@ def test_a_plan_that_cannot_be_run_is_refused_in_one_line(tmp_path, monkeypatch,
     assert not Path("results").exists()
 
 
-def test_the_committed_records_are_of_todays_settings():
-    """Whoever changes the laptop profile has to run `make evidence` again."""
-    grid = Grid(read_plan(), Path("nowhere"), 1)
-    for row in read_records():
+@pytest.mark.parametrize(("name", "folder"), [("evidence", RESULTS), ("pocket", RESULTS / "pocket")])
+def test_the_committed_records_are_of_todays_settings(name, folder):
+    """Whoever changes a profile has to run `make evidence` or `make pocket` again."""
+    grid = Grid(read_plan(name), Path("nowhere"), 1)
+    for row in read_records(folder):
         task = Task(row["variant"], row["pipeline_seed"], f"eval-{row['stage']}")
         assert row["settings"] == settings_digest(grid.runner(task), task.stage), str(task)
 

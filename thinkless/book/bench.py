@@ -1,7 +1,8 @@
 """What the stages of a finished pipeline took, against the least that their arithmetic takes.
 
-``thinkless bench`` prints a table, and appends one line to `results/bench.jsonl`: after how many seconds of
-the processor, base model included, DeGRPO had sorted the questions. Compare lines of one type of processor.
+``thinkless bench`` prints a table, and appends one line to `results/bench.jsonl`: that table, and after how
+many seconds of the processor, base model included, DeGRPO had sorted the questions. Compare lines of one type
+of processor.
 """
 
 import json
@@ -12,14 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from transformers import PreTrainedModel
 
 from thinkless.distillation.pairs import load_pairs
 from thinkless.errors import StageError
-from thinkless.files import json_lines
-from thinkless.models import load
-from thinkless.runs.metrics import read_metrics
+from thinkless.evaluation import load_report
+from thinkless.files import json_lines, write_json_lines
+from thinkless.generation.chat_template import chat_prompt
+from thinkless.models import load, load_tokenizer
+from thinkless.runs.metrics import GROUPS, read_metrics
 from thinkless.runs.runner import Runner
-from thinkless.training.rows import ROWS, load_tokens
+from thinkless.training.rows import ROWS, UNLEARNED, load_tokens
 
 BENCH = "bench.jsonl"
 SORTED = (0.1, 0.9)
@@ -28,11 +32,12 @@ WINDOW = 5
 """Steps that these rates are means of."""
 
 
-def matrix_rate(size: int = 512, seconds: float = 0.5) -> float:
-    """Floating-point operations per second of one thread in products of float32 matrices."""
-    one, threads = torch.rand(size, size), torch.get_num_threads()
+def matrix_rate(precision: str = "float32", size: int = 512, seconds: float = 0.5) -> float:
+    """Floating-point operations per second of one thread in products of matrices of this precision."""
+    one, threads = torch.rand(size, size).to(getattr(torch, precision)), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        one @ one  # the first product of a kind prepares for the others
         done, start = 0, time.process_time()
         while (spent := time.process_time() - start) < seconds:
             one @ one
@@ -42,24 +47,40 @@ def matrix_rate(size: int = 512, seconds: float = 0.5) -> float:
     return done * 2 * size**3 / spent
 
 
-def tokens_of(runner: Runner, stage: str) -> float:
-    """Tokens that a finished stage has read or written, without prompts where it generates.
+def tokens_of(runner: Runner, stage: str) -> tuple[float, float]:
+    """Tokens of a finished stage: of prompts, each read once, and of what it wrote or learned to write.
 
-    NaN for a model that was published, or trained by a version that kept no rows, and for questions of RL.
+    NaN where no model here was at work, where RL trains the choice alone, and for rows of earlier versions.
     """
-    folder = runner.folder(stage)
+    folder, unknown = runner.folder(stage), (np.nan, np.nan)
+    tokenizer, rl = load_tokenizer(runner.folder("sft") / "model"), runner.profile.rl
+
+    def lengths(texts: list[str]) -> list[int]:
+        return list(map(len, tokenizer(texts, add_special_tokens=False).input_ids))
+
     if stage in ("base", "sft"):
-        return sum(map(len, load_tokens(folder / ROWS)["input_ids"])) if (folder / ROWS).exists() else np.nan
+        if not (folder / ROWS).exists():
+            return unknown
+        rows = load_tokens(folder / ROWS)[:]
+        learned = [sum(label != UNLEARNED for label in labels) for labels in rows["labels"]]
+        prompts = {tuple(ids[:-n]) for ids, n in zip(rows["input_ids"], learned, strict=True)}
+        return sum(map(len, prompts)), sum(learned)
     if stage == "distill":
-        pairs = load_pairs(folder / "pairs")
-        return sum(pairs["think_tokens"]) + sum(pairs["short_tokens"])
+        teachers, pairs = runner.profile.distill, load_pairs(folder / "pairs")
+        if not {teachers.think.kind, teachers.short.kind} <= {"cue", "model"}:
+            return unknown
+        asked = lengths([chat_prompt(tokenizer, text) for text in pairs["question"]])
+        return 2 * sum(asked), sum(pairs["think_tokens"]) + sum(pairs["short_tokens"])
     if stage.startswith("eval"):
-        return sum(line.value["tokens"] for line in json_lines(folder / "answers.jsonl"))
-    if not stage.startswith("rl"):
-        return np.nan
-    rl = runner.profile.rl
-    rows = [row["length"] for row in read_metrics(folder) if "length" in row]
-    return round(sum(rows) * rl.prompts_per_step * rl.group_size)
+        answers = load_report(folder / "answers.jsonl", rl.gamma).answers
+        asked = answers.drop_duplicates(["number", "setting"])["question"]
+        return sum(lengths([chat_prompt(tokenizer, text) for text in asked])), int(answers["tokens"].sum())
+    if not stage.startswith("rl") or rl.choice_only:
+        return unknown
+    written = [row["length"] for row in read_metrics(folder) if "length" in row]
+    shown = [line.value["prompt"] for line in json_lines(folder / GROUPS)]
+    read = np.mean(lengths(shown)) * len(written) * rl.prompts_per_step
+    return round(read), round(sum(written) * rl.prompts_per_step * rl.group_size)
 
 
 def passes(runner: Runner, stage: str) -> int:
@@ -69,19 +90,28 @@ def passes(runner: Runner, stage: str) -> int:
     return 2 if not stage.startswith("rl") else 2 + 6 + 2 * (runner.profile.rl.beta > 0)
 
 
+def weights_of(model: PreTrainedModel) -> tuple[int, int]:
+    """Weights that every token is multiplied with, and those of the head, which scores what is written."""
+    table, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    others = {id(table): table, id(head): head}.values()  # one and the same where they are tied
+    return model.num_parameters() - sum(map(torch.numel, others)), head.numel()
+
+
 def table(runner: Runner, rate: float) -> pd.DataFrame:
-    """By finished stage: seconds, seconds of the processor, tokens per second of it, and the floor's share.
+    """By finished stage: seconds, seconds of the processor, tokens, those written per second of it, and the
+    floor's share.
 
     The floor is the time that the products of the weights alone take at `rate` operations per second.
     """
     model, _ = load(runner.folder("sft") / "model")
+    body, head = weights_of(model)
     rows = {}
     for stage in filter(runner.is_done, runner.stages):
-        made, tokens = runner.manifest(stage), tokens_of(runner, stage)
+        made, (read, written) = runner.manifest(stage), tokens_of(runner, stage)
         spent = made["cpu_seconds"]
-        floor = passes(runner, stage) * model.num_parameters() * tokens / rate
-        rows[stage] = (made["seconds"], spent, tokens, tokens / spent, floor / spent)
-    names = ["seconds", "CPU seconds", "tokens", "tokens per CPU second", "floor, share"]
+        floor = passes(runner, stage) * (body * (read + written) + head * written) / rate
+        rows[stage] = (made["seconds"], spent, read, written, written / spent, floor / spent)
+    names = ["seconds", "CPU seconds", "read", "written", "written per CPU second", "floor, share"]
     return pd.DataFrame(rows, index=names).T
 
 
@@ -117,12 +147,16 @@ def bench(runner: Runner, results: Path):
     Raises StageError if no DeGRPO run is finished.
     """
     line, path = record(runner), results / BENCH
-    rate = matrix_rate()
-    print(f"products of matrices: {rate / 1e9:.0f} GFLOP/s on one thread")
-    print(table(runner, rate).round(3).to_string())
+    precision = runner.profile.launch.precision
+    rate = matrix_rate(precision)
+    print(f"products of matrices, {precision}: {rate / 1e9:.0f} GFLOP/s on one thread")
+    took = table(runner, rate)
+    print(took.round(3).to_string())
     for run in line["runs"]:
         when = f"step {run['step']}, {run['cpu_seconds']} CPU seconds from nothing"
         print(f"{run['stage']}: modes {f'sorted at {when}' if run['step'] else 'not sorted'}")
-    if not path.exists() or line not in [known.value for known in json_lines(path)]:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    known = [row.value for row in json_lines(path)] if path.exists() else []
+    if not any(line.items() <= row.items() for row in known):
+        stages = json.loads(took.round(4).to_json(orient="index"))
+        line |= {"precision": precision, "matrix_gflops": round(rate / 1e9, 1), "stages": stages}
+        write_json_lines(path, [*known, line])

@@ -28,14 +28,14 @@ class Task(NamedTuple):
 @dataclass
 class Plan:
     """The grids of `evidence.yaml`. Raises StageError if one name stands for two variants, or two variants
-    have `evaluation.samples`: the table of questions has room for one."""
+    are `tabled`: the table of questions has room for one."""
 
     profile: str
     grids: dict[str, dict[str, Any]]
     expectations: bool = False
     """Whether the figures of whole pipelines are recorded, for `expectations.py`."""
     readings: list[str] = field(default_factory=list)
-    """Stages of the first variant, pipeline seed 0, of which texts are kept, too; see `readings.py`."""
+    """Stages of the first variant, pipeline seed 0, of which questions and texts are kept; see `readings.py`."""
     results: Path | None = None
     """Where its records go."""
     name: str = "evidence"
@@ -56,9 +56,11 @@ class Plan:
             raise StageError(
                 f"readings names {', '.join(unknown)}: expected some of {', '.join(sorted(first))}"
             )
-        sampled = [slug for slug, mine in self.variants.items() if "evaluation.samples" in mine]
-        if len(sampled) > 1:
-            raise StageError(f"evaluation.samples is for one variant only, not for {' and '.join(sampled)}")
+        tabled = list(dict.fromkeys(task.variant for task in tasks if self.tabled(task)))
+        if len(tabled) > 1:
+            raise StageError(
+                "evaluation.samples or readings are for one variant only, not for " + " and ".join(tabled)
+            )
 
     def _add(self, name: str, overrides: dict[str, Any], grid: Mapping[str, Any]):
         slug, environment = _slug(name, overrides), overrides.pop("environment", {})
@@ -82,6 +84,12 @@ class Plan:
             places = product(self.variants_of(grid_name).values(), range(grid.get("pipeline_seeds", 1)))
             found += [Task(*place, f"eval-{stage}") for place in places for stage in ["sft", *runs]]
         return list(dict.fromkeys(found))
+
+    def tabled(self, task: Task) -> bool:
+        """Whether an evaluation's questions are tabled: it asks each of them again and again, or it is read."""
+        (variant, seed, _), *_ = self.tasks()
+        read = task[:2] == (variant, seed) and task.stage.removeprefix("eval-") in self.readings
+        return read or "evaluation.samples" in self.variants[task.variant]
 
 
 def read_plan(name: str | Path = "evidence") -> Plan:

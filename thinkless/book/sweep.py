@@ -182,16 +182,15 @@ class Grid:
                 yield _rounded({**kept, **pipeline_record(self.runner(tasks[-1]))})
 
     def questions(self) -> pd.DataFrame:
-        """Tabulate what each mode is worth on each question, for evaluations with repeated answers."""
+        """Tabulate what each mode is worth on each question, for evaluations that are `tabled`."""
         tables = []
-        for task in self._finished():
+        for task in filter(self.plan.tabled, self._finished()):
             profile, folder = self.runner(task).profile, self.runner(task).folder(task.stage)
-            if profile.evaluation.samples > 1:
-                report = load_report(folder / "answers.jsonl", profile.rl.gamma)
-                table = report.by_question().reset_index()
-                table.insert(0, "stage", task.stage.removeprefix("eval-"))
-                table.insert(0, "pipeline_seed", task.seed)
-                tables.append(table)
+            report = load_report(folder / "answers.jsonl", profile.rl.gamma)
+            table = report.by_question().reset_index()
+            table.insert(0, "stage", task.stage.removeprefix("eval-"))
+            table.insert(0, "pipeline_seed", task.seed)
+            tables.append(table)
         return pd.concat(tables) if tables else pd.DataFrame()
 
 

@@ -1,4 +1,5 @@
 # make book         run every chapter on the laptop profile, then build the book; STRICT=1 fails if an expectation is missed
+# make pdf          the same as one file to print, _build/thinkless.pdf; needs Chromium or Chrome
 # make check        style, types and the quick tests: two minutes, after every change
 # make test         the same with all tests, the smoke profile through every chapter, its book checked
 # make check-book   the tests of a built book, on what `make book` made
@@ -28,11 +29,14 @@ PYTEST  := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
 
-.PHONY: book check style test units smoke test-vllm check-book train pocket evidence arithmetic torture fuzz lab clean
+.PHONY: book pdf check style test units smoke test-vllm check-book train pocket evidence arithmetic torture fuzz lab clean
 
 book: $(VENV)/ready
 	$(BIN)/python -m thinkless book run --profile $(PROFILE) --seed $(SEED)
 	$(BIN)/python -m thinkless book build $(if $(STRICT),--strict)
+
+pdf: book
+	$(BIN)/python -m thinkless book pdf
 
 check: style
 	$(PYTEST) -m "not slow and not book and not browser"

@@ -25,6 +25,7 @@ from chromium import CHROMIUM, Chromium, Tab, wait_for
 from live_pages import answers_in_page, answers_in_python, assert_equal, read_index
 
 from thinkless.book import figures
+from thinkless.book.formats import pdf
 from thinkless.evaluation.prediction import race
 from thinkless.objectives import OBJECTIVES, group_advantages, token_advantages
 from thinkless.runs.profiles import load_profile
@@ -146,6 +147,11 @@ TOO_WIDE = """((width) => {
     .filter((element) => right(element) > width + 1 && !scrolls(element))
     .map((element) => element.outerHTML.slice(0, 120));
 })"""
+
+SCROLLING = """[...document.querySelectorAll("article *")]
+  .filter((box) => box.checkVisibility() && box.scrollWidth > box.clientWidth + 1)
+  .filter((box) => ["auto", "scroll"].includes(getComputedStyle(box).overflowX))
+  .map((box) => box.outerHTML.slice(0, 120))"""
 
 WORDS = """(() => {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -465,6 +471,27 @@ def test_every_word_is_in_its_place_on_a_system_without_letters(tab, chromium_wi
     assert len(tab.run(WORDS)) > 100
     assert elsewhere.run(WORDS) == tab.run(WORDS)
     elsewhere.close()
+
+
+def test_the_book_is_printed_with_nothing_beyond_the_paper(tab):
+    """On A4, whose margins leave 673 pixels."""
+    printed = pdf(BOOK.parents[1]).read_bytes()
+    bookmarks = re.findall(rb"/Title \((.*)\)", printed)
+    titles = [re.search(r"<h1>(.*?)<", source(page)).group(1) for page in PAGES]
+    missing = {title for title in titles if title.isascii()} - {mark.decode("latin-1") for mark in bookmarks}
+    assert len(titles) > 20
+    assert missing == set()
+    assert len(re.findall(rb"/Type /Page\n", printed)) > 100
+
+    tab.open((BOOK.parent / "singlehtml" / "book.html").as_uri(), "light", 673)
+    tab.send("Emulation.setEmulatedMedia", media="print")
+    tab.run("window.dispatchEvent(new Event('beforeprint'))")
+    plots = "[...document.querySelectorAll('.plotly-graph-div')]"
+    fit = f"{plots}.every((plot) => plot._fullLayout.width < 673)"
+    wait_for(lambda: tab.run(fit), "the figures to fit the paper")
+    assert tab.run(f"{TOO_WIDE}(673)") == []
+    assert tab.run(SCROLLING) == []
+    assert external_requests(tab, f"file://{BOOK.parent}") == []
 
 
 def test_search_finds_a_word_without_a_network(tab, server):

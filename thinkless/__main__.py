@@ -109,8 +109,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--timeout", type=int, help="seconds that one cell may take")
     build = steps.add_parser("build", help="build the HTML from executed chapters")
     build.set_defaults(run=_book_build)
-    for step in (run, build):
+    pdf = steps.add_parser("pdf", help="print executed chapters into one file, with Chromium or Chrome")
+    pdf.set_defaults(run=_book_pdf)
+    for step in (run, build, pdf):
         step.add_argument("--root", type=Path, default=Path(), help="the book's folder (default: this one)")
+    for step in (run, build):
         step.add_argument("--strict", action="store_true", help="fail if an expectation was missed")
     return parser
 
@@ -227,6 +230,12 @@ def _book_build(options: argparse.Namespace):
     root = options.root.resolve()
     print(f"open {chapters.build(root)}")
     chapters.report_missed(root, strict=options.strict)
+
+
+def _book_pdf(options: argparse.Namespace):
+    from thinkless.book import formats
+
+    print(f"open {formats.pdf(options.root.resolve())}")
 
 
 def end_with_owner():

@@ -41,6 +41,12 @@ def write_assets(app: Sphinx):
     shutil.copyfile(find_mathjax(), static / MATHJAX_FILE)
 
 
+def teach_the_one_page(app: Sphinx):
+    """What an extension registers for "singlehtml" hides what the others have registered for all HTML."""
+    handlers = app.registry.translation_handlers
+    handlers["singlehtml"] = {**handlers["html"], **handlers.get("singlehtml", {})}
+
+
 def find_mathjax() -> Path:
     """Where the installed package keeps its MathJax. Raises ExtensionError if it is not there."""
     try:
@@ -83,6 +89,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.config.mathjax_path = MATHJAX_FILE
     app.connect("builder-inited", write_assets)
+    app.connect("builder-inited", teach_the_one_page)
     app.connect("html-page-context", choose_scripts, priority=900)
     app.connect("html-page-context", mend_html)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

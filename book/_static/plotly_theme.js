@@ -10,6 +10,7 @@
   const AXIS_LINES = ["linecolor", "tickcolor", "zerolinecolor", "minor.tickcolor"];
   const AXIS = /^[xy]axis\d*$/;
   const STYLES = ["1em", "italic 1em", "600 1em"];
+  const PAPER = 620; // pixels of a figure on A4 or Letter, within the margins of custom.css
 
   const draw = Plotly.newPlot;
   const draws = [];
@@ -112,6 +113,9 @@
       wrapTitles(gd);
       boxes.observe(gd.closest(".book-figure") || gd.parentElement);
     });
+    const size = (width) => figures().forEach((gd) => Plotly.relayout(gd, { width, autosize: !width }));
+    window.addEventListener("beforeprint", () => size(PAPER));
+    window.addEventListener("afterprint", () => size(null));
     new MutationObserver(() => figures().forEach(paint)).observe(document.documentElement, {
       attributes: true,
       attributeFilter: ["data-theme"],

@@ -55,6 +55,16 @@ def error_line(capfd):
     return lines[0]
 
 
+def test_what_a_printed_book_needs_is_said_in_one_line(root, tmp_path, monkeypatch, capfd):
+    printing = ["book", "pdf", "--root", str(root)]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(printing) == 1
+    assert "no browser to print with: install one of chromium, " in error_line(capfd)
+    (tmp_path / "chromium").touch(mode=0o755)
+    assert main(printing) == 1
+    assert "00_one has not been run" in error_line(capfd)
+
+
 @pytest.mark.slow
 def test_chapters_run_once_and_again_only_when_something_changed(root, capfd):
     assert run(root, "--seed", "1") == 0

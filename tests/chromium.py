@@ -16,12 +16,9 @@ from typing import Any
 
 import websocket
 
-CHROMIUM = next(
-    filter(
-        None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))
-    ),
-    None,
-)
+from thinkless.book.formats import BROWSERS
+
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 """The browser on the PATH, if there is one."""
 PATIENCE = 120
 """Seconds after which a condition that has not come true is a failure. Never waited for in full."""

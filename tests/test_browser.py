@@ -5,16 +5,20 @@ PATH; reads `_build/html`, or the folder named by THINKLESS_BOOK_HTML.
 """
 
 import functools
+import html
 import json
 import math
 import os
 import re
 import threading
+import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -24,8 +28,7 @@ import yaml
 from chromium import CHROMIUM, Chromium, Tab, wait_for
 from live_pages import answers_in_page, answers_in_python, assert_equal, read_index
 
-from thinkless.book import figures
-from thinkless.book.formats import pdf
+from thinkless.book import figures, formats
 from thinkless.evaluation.prediction import race
 from thinkless.objectives import OBJECTIVES, group_advantages, token_advantages
 from thinkless.runs.profiles import load_profile
@@ -33,6 +36,7 @@ from thinkless.runs.profiles import load_profile
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = Path(os.environ.get("THINKLESS_BOOK_HTML") or ROOT / "_build" / "html").resolve()
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+XHTML = "{http://www.w3.org/1999/xhtml}"
 PAGES = [TOC["root"]] + [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
 
 pytestmark = [
@@ -473,17 +477,17 @@ def test_every_word_is_in_its_place_on_a_system_without_letters(tab, chromium_wi
     elsewhere.close()
 
 
-def test_the_book_is_printed_with_nothing_beyond_the_paper(tab):
-    """On A4, whose margins leave 673 pixels."""
-    printed = pdf(BOOK.parents[1]).read_bytes()
-    bookmarks = re.findall(rb"/Title \((.*)\)", printed)
-    titles = [re.search(r"<h1>(.*?)<", source(page)).group(1) for page in PAGES]
-    missing = {title for title in titles if title.isascii()} - {mark.decode("latin-1") for mark in bookmarks}
+def test_the_book_in_one_file_is_whole(tab, monkeypatch):
+    """As a PDF on A4, whose margins leave 673 pixels, and as an EPUB."""
+    titles = {re.search(r"<h1>(.*?)<", source(page)).group(1) for page in PAGES}
     assert len(titles) > 20
-    assert missing == set()
+    printed = formats.pdf(BOOK.parents[1]).read_bytes()
+    bookmarks = {mark.decode("latin-1") for mark in re.findall(rb"/Title \((.*)\)", printed)}
+    assert {title for title in titles if title.isascii()} <= bookmarks
     assert len(re.findall(rb"/Type /Page\n", printed)) > 100
 
-    tab.open((BOOK.parent / "singlehtml" / "book.html").as_uri(), "light", 673)
+    page = BOOK.parent / "singlehtml" / "book.html"
+    tab.open(page.as_uri(), "light", 673)
     tab.send("Emulation.setEmulatedMedia", media="print")
     tab.run("window.dispatchEvent(new Event('beforeprint'))")
     plots = "[...document.querySelectorAll('.plotly-graph-div')]"
@@ -492,6 +496,25 @@ def test_the_book_is_printed_with_nothing_beyond_the_paper(tab):
     assert tab.run(f"{TOO_WIDE}(673)") == []
     assert tab.run(SCROLLING) == []
     assert external_requests(tab, f"file://{BOOK.parent}") == []
+
+    pytest.importorskip("pypandoc", reason="no Pandoc: pip install -r requirements-epub.txt")
+    monkeypatch.setattr(formats, "_one_page", lambda root: page)
+    with zipfile.ZipFile(formats.epub(BOOK.parents[1])) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".xhtml")]
+        chapters = [ElementTree.fromstring(archive.read(name)).find(f"{XHTML}body") for name in names]
+        pictures = [name for name in archive.namelist() if name.endswith(".svg")]
+    tags = Counter(element.tag.partition("}")[2] for chapter in chapters for element in chapter.iter())
+    headings = {"".join(heading.itertext()) for chapter in chapters for heading in chapter.iter(f"{XHTML}h1")}
+    assert {straight(title) for title in titles} <= {straight(heading) for heading in headings}
+    whole = page.read_text(encoding="utf-8")
+    assert len(pictures) >= whole.count('class="plotly-graph-div"') > 30
+    assert tags["math"] >= len(re.findall(r'class="[^"]*\bmath\b', whole)) > 100
+    assert tags["script"] == tags["style"] == 0
+
+
+def straight(title: str) -> str:
+    """A title without the entities, and with the apostrophes that are typed."""
+    return html.unescape(title).replace("’", "'")
 
 
 def test_search_finds_a_word_without_a_network(tab, server):

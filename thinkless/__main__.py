@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--results", type=Path, help="where the record goes (default: results/ of the book)")
 
     book = command("book", None, "run the chapters and build the book")
-    steps = book.add_subparsers(required=True, metavar="STEP")
+    steps = book.add_subparsers(required=True, metavar="STEP", dest="step")
     run = steps.add_parser("run", help="execute the chapters that are not up to date")
     run.set_defaults(run=_book_run)
     _run_options(run)
@@ -110,8 +110,10 @@ def parser() -> argparse.ArgumentParser:
     build = steps.add_parser("build", help="build the HTML from executed chapters")
     build.set_defaults(run=_book_build)
     pdf = steps.add_parser("pdf", help="print executed chapters into one file, with Chromium or Chrome")
-    pdf.set_defaults(run=_book_pdf)
-    for step in (run, build, pdf):
+    pdf.set_defaults(run=_book_file)
+    epub = steps.add_parser("epub", help="bind executed chapters for electronic readers, likewise")
+    epub.set_defaults(run=_book_file)
+    for step in (run, build, pdf, epub):
         step.add_argument("--root", type=Path, default=Path(), help="the book's folder (default: this one)")
     for step in (run, build):
         step.add_argument("--strict", action="store_true", help="fail if an expectation was missed")
@@ -232,10 +234,11 @@ def _book_build(options: argparse.Namespace):
     chapters.report_missed(root, strict=options.strict)
 
 
-def _book_pdf(options: argparse.Namespace):
+def _book_file(options: argparse.Namespace):
     from thinkless.book import formats
 
-    print(f"open {formats.pdf(options.root.resolve())}")
+    bind = formats.pdf if options.step == "pdf" else formats.epub
+    print(f"open {bind(options.root.resolve())}")
 
 
 def end_with_owner():

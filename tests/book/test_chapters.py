@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import pytest
@@ -55,14 +56,20 @@ def error_line(capfd):
     return lines[0]
 
 
-def test_what_a_printed_book_needs_is_said_in_one_line(root, tmp_path, monkeypatch, capfd):
-    printing = ["book", "pdf", "--root", str(root)]
+@pytest.mark.parametrize("form", ["pdf", "epub"])
+def test_what_a_book_in_one_file_needs_is_said_in_one_line(root, tmp_path, monkeypatch, capfd, form):
+    binding = ["book", form, "--root", str(root)]
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert main(printing) == 1
-    assert "no browser to print with: install one of chromium, " in error_line(capfd)
+    monkeypatch.setitem(sys.modules, "pypandoc", ModuleType("pypandoc"))
+    assert main(binding) == 1
+    assert "no browser to draw with: install one of chromium, " in error_line(capfd)
     (tmp_path / "chromium").touch(mode=0o755)
-    assert main(printing) == 1
+    assert main(binding) == 1
     assert "00_one has not been run" in error_line(capfd)
+    monkeypatch.setitem(sys.modules, "pypandoc", None)
+    if form == "epub":
+        assert main(binding) == 1
+        assert "no Pandoc to bind with: pip install pypandoc-binary" in error_line(capfd)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
-"""The book as one file to print: ``thinkless book pdf``.
+"""The book as one file, to print or to carry: ``thinkless book pdf`` and ``thinkless book epub``.
 
-Sphinx writes the executed chapters as one page, and a browser prints it: formulas and figures are those of
-the pages, and headings become bookmarks.
+Sphinx writes the executed chapters as one page, and a browser draws its formulas and figures. It prints that
+page, with headings as bookmarks; or it gives it back as it stands, for Pandoc to bind as an EPUB.
 """
 
 import shutil
@@ -24,29 +24,60 @@ def pdf(root: Path) -> Path:
 
     Raises BookError if there is no browser, or it or Sphinx fails.
     """
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        raise BookError(f"no browser to print with: install one of {', '.join(BROWSERS)}")
-    check(root)
-    folder, target = jupyter_book(root, "singlehtml"), root / "_build" / "thinkless.pdf"
-    first = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))["root"]
-    page = folder / "book.html"  # its links to styles and scripts start at the top
-    shutil.copyfile(folder / f"{first}.html", page)
+    target = root / "_build" / "thinkless.pdf"
     target.unlink(missing_ok=True)
-    command = [
-        browser,
-        "--headless",
-        "--no-sandbox",  # needed in containers; the page is our own
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        f"--window-size={WINDOW}",
-        f"--virtual-time-budget={PATIENCE}",
-        "--generate-pdf-document-outline",
-        "--no-pdf-header-footer",
-        f"--print-to-pdf={target}",
-        page.as_uri(),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode or not target.exists():
-        raise BookError(f"{Path(browser).name} has printed nothing: {result.stderr.strip()[-300:]}")
+    options = ["--generate-pdf-document-outline", "--no-pdf-header-footer", f"--print-to-pdf={target}"]
+    _browse(_one_page(root), options)
+    if not target.exists():
+        raise BookError("the browser has printed nothing")
     return target
+
+
+def epub(root: Path) -> Path:
+    """Bind the book as an EPUB from chapters that pass `check`; returns the file. Formulas are MathML.
+
+    Raises BookError if there is no browser or no Pandoc, or one of them or Sphinx fails.
+    """
+    try:
+        import pypandoc
+    except ImportError:
+        raise BookError("no Pandoc to bind with: pip install pypandoc-binary") from None
+    page, target = _one_page(root), root / "_build" / "thinkless.epub"
+    still = page.with_name("still.html")
+    script = '<script src="_static/still.js"></script></body>'
+    still.write_text(page.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
+    # headings begin one level below the title, which becomes that of the book
+    options = ["--mathml", "--shift-heading-level-by=-1", "--split-level=1", "--toc", "--toc-depth=2"]
+    folders = [f"--css={page.parent / '_static' / 'epub.css'}", f"--resource-path={page.parent}"]
+    drawn = _browse(still, ["--dump-dom"])
+    try:
+        pypandoc.convert_text(drawn, "epub3", "html", extra_args=options + folders, outputfile=target)
+    except (RuntimeError, OSError) as error:
+        raise BookError(f"Pandoc has bound nothing: {error}") from None
+    return target
+
+
+def _one_page(root: Path) -> Path:
+    """All chapters as one page of HTML, with its styles and scripts beside it."""
+    _browser()  # before minutes of work
+    check(root)
+    folder = jupyter_book(root, "singlehtml")
+    first = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))["root"]
+    return Path(shutil.copyfile(folder / f"{first}.html", folder / "book.html"))  # links start at the top
+
+
+def _browser() -> str:
+    for found in filter(None, map(shutil.which, BROWSERS)):
+        return found
+    raise BookError(f"no browser to draw with: install one of {', '.join(BROWSERS)}")
+
+
+def _browse(page: Path, options: list[str]) -> str:
+    """What a browser says that opens a page until it stands still, with options of its own."""
+    command = [_browser(), "--headless", "--disable-gpu", "--disable-dev-shm-usage"]
+    command.append("--no-sandbox")  # needed in containers; the page is our own
+    command += [f"--window-size={WINDOW}", f"--virtual-time-budget={PATIENCE}", *options, page.as_uri()]
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if result.returncode:
+        raise BookError(f"{Path(command[0]).name} has failed: {result.stderr.strip()[-300:]}")
+    return result.stdout

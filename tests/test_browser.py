@@ -497,7 +497,7 @@ def test_the_book_in_one_file_is_whole(tab, monkeypatch):
     assert tab.run(SCROLLING) == []
     assert external_requests(tab, f"file://{BOOK.parent}") == []
 
-    pytest.importorskip("pypandoc", reason="no Pandoc: pip install -r requirements-epub.txt")
+    pytest.importorskip("pypandoc", reason="no Pandoc: make .venv/epub")
     monkeypatch.setattr(formats, "_one_page", lambda root: page)
     with zipfile.ZipFile(formats.epub(BOOK.parents[1])) as archive:
         names = [name for name in archive.namelist() if name.endswith(".xhtml")]

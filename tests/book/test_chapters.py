@@ -13,13 +13,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import ModuleType
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from thinkless.__main__ import main
+from thinkless.book import formats
 from thinkless.book.chapters import own_sockets
 from thinkless.book.checks import MISSED
 
@@ -56,20 +56,16 @@ def error_line(capfd):
     return lines[0]
 
 
-@pytest.mark.parametrize("form", ["pdf", "epub"])
-def test_what_a_book_in_one_file_needs_is_said_in_one_line(root, tmp_path, monkeypatch, capfd, form):
-    binding = ["book", form, "--root", str(root)]
+def test_what_a_book_in_one_file_needs_is_said_in_one_line(root, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "pypandoc", ModuleType("pypandoc"))
-    assert main(binding) == 1
+    monkeypatch.setattr(formats, "PANDOC", "pandoc-that-nobody-has")
+    assert main(["book", "epub", "--root", str(root)]) == 1
+    assert "no Pandoc to bind with: pip install pandoc-that-nobody-has" in error_line(capfd)
+    assert main(["book", "pdf", "--root", str(root)]) == 1
     assert "no browser to draw with: install one of chromium, " in error_line(capfd)
     (tmp_path / "chromium").touch(mode=0o755)
-    assert main(binding) == 1
+    assert main(["book", "pdf", "--root", str(root)]) == 1
     assert "00_one has not been run" in error_line(capfd)
-    monkeypatch.setitem(sys.modules, "pypandoc", None)
-    if form == "epub":
-        assert main(binding) == 1
-        assert "no Pandoc to bind with: pip install pypandoc-binary" in error_line(capfd)
 
 
 @pytest.mark.slow

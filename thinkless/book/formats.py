@@ -6,6 +6,7 @@ page, with headings as bookmarks; or it gives it back as it stands, for Pandoc t
 
 import shutil
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -13,6 +14,8 @@ import yaml
 from thinkless.book.chapters import BookError, check, jupyter_book
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PANDOC = "pypandoc-binary"
+"""The package that holds it; a system's own may be years older."""
 PATIENCE = 120_000
 """Milliseconds of the page's own clock, which runs ahead while nothing happens, for formulas and figures."""
 WINDOW = "794,1123"
@@ -38,22 +41,27 @@ def epub(root: Path) -> Path:
 
     Raises BookError if there is no browser or no Pandoc, or one of them or Sphinx fails.
     """
-    try:
-        import pypandoc
-    except ImportError:
-        raise BookError("no Pandoc to bind with: pip install pypandoc-binary") from None
-    page, target = _one_page(root), root / "_build" / "thinkless.epub"
+    pandoc, page, target = _pandoc(), _one_page(root), root / "_build" / "thinkless.epub"
     still = page.with_name("still.html")
     script = '<script src="_static/still.js"></script></body>'
     still.write_text(page.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
-    # headings begin one level below the title, which becomes that of the book
-    options = ["--mathml", "--shift-heading-level-by=-1", "--split-level=1", "--toc", "--toc-depth=2"]
-    folders = [f"--css={page.parent / '_static' / 'epub.css'}", f"--resource-path={page.parent}"]
+    command = [
+        str(pandoc),
+        "--from=html",
+        "--to=epub3",
+        f"--output={target}",
+        "--mathml",
+        "--toc",
+        "--toc-depth=2",
+    ]
+    command += ["--shift-heading-level-by=-1", "--split-level=1"]  # chapters stand one level below the title
+    command += [f"--css={page.parent / '_static' / 'epub.css'}", f"--resource-path={page.parent}"]
     drawn = _browse(still, ["--dump-dom"])
-    try:
-        pypandoc.convert_text(drawn, "epub3", "html", extra_args=options + folders, outputfile=target)
-    except (RuntimeError, OSError) as error:
-        raise BookError(f"Pandoc has bound nothing: {error}") from None
+    result = subprocess.run(
+        command, input=drawn, capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    if result.returncode:
+        raise BookError(f"Pandoc has bound nothing: {result.stderr.strip()[-300:]}")
     return target
 
 
@@ -64,6 +72,14 @@ def _one_page(root: Path) -> Path:
     folder = jupyter_book(root, "singlehtml")
     first = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))["root"]
     return Path(shutil.copyfile(folder / f"{first}.html", folder / "book.html"))  # links start at the top
+
+
+def _pandoc() -> Path:
+    try:
+        files = metadata.files(PANDOC) or []
+        return next(Path(str(file.locate())) for file in files if file.match("files/pandoc*"))
+    except (metadata.PackageNotFoundError, StopIteration):
+        raise BookError(f"no Pandoc to bind with: pip install {PANDOC}") from None
 
 
 def _browser() -> str:

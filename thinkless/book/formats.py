@@ -45,29 +45,17 @@ def epub(root: Path) -> Path:
     still = page.with_name("still.html")
     script = '<script src="_static/still.js"></script></body>'
     still.write_text(page.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
-    command = [
-        str(pandoc),
-        "--from=html",
-        "--to=epub3",
-        f"--output={target}",
-        "--mathml",
-        "--toc",
-        "--toc-depth=2",
-    ]
+    command = [str(pandoc), "--from=html", "--to=epub3", f"--output={target}"]
+    command += ["--mathml", "--toc", "--toc-depth=2"]
     command += ["--shift-heading-level-by=-1", "--split-level=1"]  # chapters stand one level below the title
     command += [f"--css={page.parent / '_static' / 'epub.css'}", f"--resource-path={page.parent}"]
-    drawn = _browse(still, ["--dump-dom"])
-    result = subprocess.run(
-        command, input=drawn, capture_output=True, text=True, encoding="utf-8", check=False
-    )
-    if result.returncode:
-        raise BookError(f"Pandoc has bound nothing: {result.stderr.strip()[-300:]}")
+    _said(command, _browse(still, ["--dump-dom"]))
     return target
 
 
 def _one_page(root: Path) -> Path:
     """All chapters as one page of HTML, with its styles and scripts beside it."""
-    _browser()  # before minutes of work
+    _browser()  # before the work
     check(root)
     folder = jupyter_book(root, "singlehtml")
     first = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))["root"]
@@ -93,7 +81,12 @@ def _browse(page: Path, options: list[str]) -> str:
     command = [_browser(), "--headless", "--disable-gpu", "--disable-dev-shm-usage"]
     command.append("--no-sandbox")  # needed in containers; the page is our own
     command += [f"--window-size={WINDOW}", f"--virtual-time-budget={PATIENCE}", *options, page.as_uri()]
-    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    return _said(command)
+
+
+def _said(command: list[str], text: str | None = None) -> str:
+    """What a program writes that is given a text. Raises BookError if it fails."""
+    result = subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=False)
     if result.returncode:
         raise BookError(f"{Path(command[0]).name} has failed: {result.stderr.strip()[-300:]}")
     return result.stdout

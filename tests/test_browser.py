@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 from xml.etree import ElementTree
 
 import numpy as np
@@ -484,14 +485,16 @@ def test_the_book_in_one_file_is_whole(tab, monkeypatch):
     printed = formats.pdf(BOOK.parents[1]).read_bytes()
     bookmarks = {mark.decode("latin-1") for mark in re.findall(rb"/Title \((.*)\)", printed)}
     assert {title for title in titles if title.isascii()} <= bookmarks
+    assert [mark for mark in bookmarks if mark[: len(mark) // 2] * 2 == mark] == []
     assert len(re.findall(rb"/Type /Page\n", printed)) > 100
+    assert b"/URI (file:" not in printed
 
     page = BOOK.parent / "singlehtml" / "book.html"
     tab.open(page.as_uri(), "light", 673)
     tab.send("Emulation.setEmulatedMedia", media="print")
     tab.run("window.dispatchEvent(new Event('beforeprint'))")
     plots = "[...document.querySelectorAll('.plotly-graph-div')]"
-    fit = f"{plots}.every((plot) => plot._fullLayout.width < 673)"
+    fit = f"{plots}.every((plot) => plot._fullLayout.width === 620)"
     wait_for(lambda: tab.run(fit), "the figures to fit the paper")
     assert tab.run(f"{TOO_WIDE}(673)") == []
     assert tab.run(SCROLLING) == []
@@ -501,20 +504,38 @@ def test_the_book_in_one_file_is_whole(tab, monkeypatch):
     monkeypatch.setattr(formats, "_one_page", lambda root: page)
     with zipfile.ZipFile(formats.epub(BOOK.parents[1])) as archive:
         names = [name for name in archive.namelist() if name.endswith(".xhtml")]
-        chapters = [ElementTree.fromstring(archive.read(name)).find(f"{XHTML}body") for name in names]
+        chapters = {name: ElementTree.fromstring(archive.read(name)).find(f"{XHTML}body") for name in names}
         pictures = [name for name in archive.namelist() if name.endswith(".svg")]
-    tags = Counter(element.tag.partition("}")[2] for chapter in chapters for element in chapter.iter())
-    headings = {"".join(heading.itertext()) for chapter in chapters for heading in chapter.iter(f"{XHTML}h1")}
-    assert {straight(title) for title in titles} <= {straight(heading) for heading in headings}
+    elements = [element for chapter in chapters.values() for element in chapter.iter()]
+    tags = Counter(element.tag.partition("}")[2] for element in elements)
+    headings = {"".join(element.itertext()) for element in elements if element.tag == f"{XHTML}h1"}
+    assert {straight(title) for title in titles} == {straight(heading) for heading in headings}
     whole = page.read_text(encoding="utf-8")
     assert len(pictures) >= whole.count('class="plotly-graph-div"') > 30
     assert tags["math"] >= len(re.findall(r'class="[^"]*\bmath\b', whole)) > 100
     assert tags["script"] == tags["style"] == 0
+    places = {f"{name}#{e.get('id')}" for name, chapter in chapters.items() for e in chapter.iter()}
+    links = [(name, e.get("href")) for name, chapter in chapters.items() for e in chapter.iter(f"{XHTML}a")]
+    inside = [urljoin(name, href) for name, href in links if href and not urlsplit(href).scheme]
+    assert len(inside) > 100
+    assert set(inside) <= places | chapters.keys()
 
 
 def straight(title: str) -> str:
     """A title without the entities, and with the apostrophes that are typed."""
     return html.unescape(title).replace("’", "'")
+
+
+def test_figures_are_resized_for_paper_and_back(tab, server):
+    page = next(page for page in PAGES if 'class="book-figure"' in source(page))
+    tab.open(f"{server}/{page}.html", "light", 1280)
+    width = "document.querySelector('.plotly-graph-div')._fullLayout.width"
+    assert tab.run(width) > 620
+    tab.run("window.dispatchEvent(new Event('beforeprint'))")
+    wait_for(lambda: tab.run(width) == 620, "a figure to fit the paper")
+    tab.run("window.dispatchEvent(new Event('afterprint'))")
+    wait_for(lambda: tab.run(FITTED), "the figures to fill their boxes again")
+    assert errors(tab) == []
 
 
 def test_search_finds_a_word_without_a_network(tab, server):

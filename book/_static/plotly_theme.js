@@ -113,7 +113,8 @@
       wrapTitles(gd);
       boxes.observe(gd.closest(".book-figure") || gd.parentElement);
     });
-    const size = (width) => figures().forEach((gd) => Plotly.relayout(gd, { width, autosize: !width }));
+    const size = (width) =>
+      figures().forEach((gd) => Plotly.relayout(gd, { width, autosize: !width }).then(() => wrapTitles(gd)));
     window.addEventListener("beforeprint", () => size(PAPER));
     window.addEventListener("afterprint", () => size(null));
     new MutationObserver(() => figures().forEach(paint)).observe(document.documentElement, {

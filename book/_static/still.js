@@ -23,7 +23,24 @@ window.addEventListener("load", async () => {
     title.append(strong);
   });
 
-  // Chapters begin at headings, with nothing around them; what is linked to is a heading, too.
+  all('a[href="#"]').forEach((link) => link.removeAttribute("href")); // to the first page
+  // A box for each token, and a place to link to, that outlive being bound.
+  all(".two-answers b").forEach((token) => token.after(" "));
+  for (const term of all("dt[id]")) {
+    const place = Object.assign(document.createElement("span"), { id: term.id });
+    term.removeAttribute("id");
+    place.append(...term.childNodes);
+    term.append(place);
+  }
+
+  // Chapters begin at headings of the second level, with nothing around them; those of the first page are lower.
+  const chapters = document.querySelector('span[id^="document-"]');
+  const precedes = (heading) => heading.compareDocumentPosition(chapters) & Node.DOCUMENT_POSITION_FOLLOWING;
+  for (const heading of all("article h2").filter(precedes)) {
+    const lower = document.createElement("h3");
+    lower.append(...heading.childNodes);
+    heading.replaceWith(lower);
+  }
   for (const place of all('span[id^="document-"]')) {
     const chapter = place.nextElementSibling;
     all(`a[href="#${place.id}"]`).forEach((link) => link.setAttribute("href", `#${chapter.id}`));

@@ -1,18 +1,20 @@
 """What the stages of a finished pipeline took, against the least that their arithmetic takes.
 
-``thinkless bench`` prints a table, and appends one line to `results/bench.jsonl`: that table, and after how
-many seconds of the processor, base model included, DeGRPO had sorted the questions. Compare lines of one type
-of processor.
+``thinkless bench`` prints a table, and writes one line to `results/bench.jsonl`, in place of an earlier one
+of these runs: that table, and after how many seconds of the processor, base model included, DeGRPO had sorted
+the questions. Compare lines of one type of processor.
 """
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from datasets import Dataset
 from transformers import PreTrainedModel
 
 from thinkless.distillation.pairs import load_pairs
@@ -48,39 +50,51 @@ def matrix_rate(precision: str = "float32", size: int = 512, seconds: float = 0.
 
 
 def tokens_of(runner: Runner, stage: str) -> tuple[float, float]:
-    """Tokens of a finished stage: of prompts, each read once, and of what it wrote or learned to write.
+    """Tokens of a finished stage: those of prompts, and those that it wrote or learned to write.
 
-    NaN where no model here was at work, where RL trains the choice alone, and for rows of earlier versions.
+    A prompt counts once for all its answers, which is the least that has to be read. RL's prompts are
+    estimated from the groups that it kept. NaN where no model here was at work, or its prompts are not known:
+    teachers other than the base model, questions with an instruction, the choice alone, earlier versions.
     """
     folder, unknown = runner.folder(stage), (np.nan, np.nan)
     tokenizer, rl = load_tokenizer(runner.folder("sft") / "model"), runner.profile.rl
 
-    def lengths(texts: list[str]) -> list[int]:
-        return list(map(len, tokenizer(texts, add_special_tokens=False).input_ids))
+    def lengths(texts: Iterable[str]) -> list[int]:
+        return list(map(len, tokenizer(list(texts), add_special_tokens=False).input_ids))
 
-    if stage in ("base", "sft"):
-        if not (folder / ROWS).exists():
-            return unknown
-        rows = load_tokens(folder / ROWS)[:]
-        learned = [sum(label != UNLEARNED for label in labels) for labels in rows["labels"]]
-        prompts = {tuple(ids[:-n]) for ids, n in zip(rows["input_ids"], learned, strict=True)}
-        return sum(map(len, prompts)), sum(learned)
+    if stage in ("base", "sft") and (folder / ROWS).exists():
+        return _tokens_of_rows(load_tokens(folder / ROWS), shared=stage == "sft")
     if stage == "distill":
         teachers, pairs = runner.profile.distill, load_pairs(folder / "pairs")
-        if not {teachers.think.kind, teachers.short.kind} <= {"cue", "model"}:
+        if {teachers.think.kind, teachers.short.kind} != {"cue"}:
             return unknown
-        asked = lengths([chat_prompt(tokenizer, text) for text in pairs["question"]])
-        return 2 * sum(asked), sum(pairs["think_tokens"]) + sum(pairs["short_tokens"])
-    if stage.startswith("eval"):
+        asked = sum(lengths(pairs["question"])) + len(pairs)  # with a cue each
+        return 2 * asked, sum(pairs["think_tokens"]) + sum(pairs["short_tokens"])
+    if stage.startswith("eval") and not getattr(runner.profile.problems, "instruct_evaluation", False):
         answers = load_report(folder / "answers.jsonl", rl.gamma).answers
         asked = answers.drop_duplicates(["number", "setting"])["question"]
-        return sum(lengths([chat_prompt(tokenizer, text) for text in asked])), int(answers["tokens"].sum())
-    if not stage.startswith("rl") or rl.choice_only:
+        read = sum(lengths(chat_prompt(tokenizer, question) for question in asked))
+        return read, int(answers["tokens"].sum())
+    shown = [row["prompt"] for row in read_metrics(folder, GROUPS)]
+    if not shown or rl.choice_only:
         return unknown
     written = [row["length"] for row in read_metrics(folder) if "length" in row]
-    shown = [line.value["prompt"] for line in json_lines(folder / GROUPS)]
-    read = np.mean(lengths(shown)) * len(written) * rl.prompts_per_step
-    return round(read), round(sum(written) * rl.prompts_per_step * rl.group_size)
+    asked = len(written) * rl.prompts_per_step
+    return round(np.mean(lengths(shown)) * asked), round(sum(written) * rl.prompts_per_step * rl.group_size)
+
+
+def _tokens_of_rows(rows: Dataset, *, shared: bool) -> tuple[int, int]:
+    """Tokens of the prompts of a supervised training, `shared` if all rows of a prompt count it once, and of
+    what it learns. Rows may be many: they stay on disk."""
+    read = learned = 0
+    seen = set()
+    for row in rows:
+        new = sum(label != UNLEARNED for label in row["labels"])
+        prompt = hash(tuple(row["input_ids"][:-new]))
+        read += (len(row["input_ids"]) - new) * (not shared or prompt not in seen)
+        learned += new
+        seen.add(prompt)
+    return read, learned
 
 
 def passes(runner: Runner, stage: str) -> int:
@@ -123,14 +137,20 @@ def sorted_at(history: list[dict[str, Any]]) -> int | None:
     return int(np.argmax(good)) + 1 if good.any() else None
 
 
+def _before(runner: Runner, stage: str) -> set[str]:
+    """All stages that a stage depends on."""
+    inputs = set(runner.stages[stage].inputs)
+    return inputs.union(*(_before(runner, name) for name in inputs))
+
+
 def record(runner: Runner) -> dict[str, Any]:
     """The line of a pipeline: when each DeGRPO run had sorted, in steps and in seconds from nothing."""
     runs = [name for name in runner.stages if name.startswith("rl-degrpo") and runner.is_done(name)]
     if not runs:
         raise StageError("no DeGRPO run of this pipeline is finished: run `thinkless train` first")
-    before = sum(runner.manifest(name)["cpu_seconds"] for name in ("base", "distill", "sft"))
     found = []
     for name in runs:
+        before = sum(runner.manifest(other)["cpu_seconds"] for other in _before(runner, name))
         history, spent = read_metrics(runner.folder(name)), runner.manifest(name)["cpu_seconds"]
         step = sorted_at(history)
         found.append(
@@ -142,7 +162,7 @@ def record(runner: Runner) -> dict[str, Any]:
 
 
 def bench(runner: Runner, results: Path):
-    """Print the table, and append the line to `results` unless it is there.
+    """Print the table, and write the line to `results`.
 
     Raises StageError if no DeGRPO run is finished.
     """
@@ -155,8 +175,8 @@ def bench(runner: Runner, results: Path):
     for run in line["runs"]:
         when = f"step {run['step']}, {run['cpu_seconds']} CPU seconds from nothing"
         print(f"{run['stage']}: modes {f'sorted at {when}' if run['step'] else 'not sorted'}")
+    stages = json.loads(took.round(4).to_json(orient="index"))
+    measured = {"precision": precision, "matrix_gflops": round(rate / 1e9, 1), "stages": stages}
     known = [row.value for row in json_lines(path)] if path.exists() else []
-    if not any(line.items() <= row.items() for row in known):
-        stages = json.loads(took.round(4).to_json(orient="index"))
-        line |= {"precision": precision, "matrix_gflops": round(rate / 1e9, 1), "stages": stages}
-        write_json_lines(path, [*known, line])
+    others = [row for row in known if not line.items() <= row.items()]
+    write_json_lines(path, [*others, line | measured])

@@ -4,16 +4,25 @@ Sphinx writes the executed chapters as one page, and a browser draws its formula
 page, with headings as bookmarks; or it gives it back as it stands, for Pandoc to bind as an EPUB.
 """
 
+import re
 import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import yaml
 
 from thinkless.book.chapters import BookError, check, jupyter_book
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
 PANDOC = "pypandoc-binary"
 """The package that holds it; a system's own may be years older."""
 PATIENCE = 120_000
@@ -27,12 +36,13 @@ def pdf(root: Path) -> Path:
 
     Raises BookError if there is no browser, or it or Sphinx fails.
     """
-    target = root / "_build" / "thinkless.pdf"
+    page, target = _one_page(root), root / "_build" / "thinkless.pdf"
     target.unlink(missing_ok=True)
     options = ["--generate-pdf-document-outline", "--no-pdf-header-footer", f"--print-to-pdf={target}"]
-    _browse(_one_page(root), options)
+    _browse(page, options)
     if not target.exists():
         raise BookError("the browser has printed nothing")
+    target.write_bytes(_each_title_once(target.read_bytes()))
     return target
 
 
@@ -49,7 +59,11 @@ def epub(root: Path) -> Path:
     command += ["--mathml", "--toc", "--toc-depth=2"]
     command += ["--shift-heading-level-by=-1", "--split-level=1"]  # chapters stand one level below the title
     command += [f"--css={page.parent / '_static' / 'epub.css'}", f"--resource-path={page.parent}"]
-    _said(command, _browse(still, ["--dump-dom"]))
+    command.append(f"--metadata=author={_yaml(root / '_config.yml')['author']}")
+    drawn = _browse(still, ["--dump-dom"])
+    if "still.js" in drawn:  # it removes itself at its end
+        raise BookError("the browser has not drawn every formula and figure")
+    _said(command, drawn)
     return target
 
 
@@ -57,9 +71,27 @@ def _one_page(root: Path) -> Path:
     """All chapters as one page of HTML, with its styles and scripts beside it."""
     _browser()  # before the work
     check(root)
-    folder = jupyter_book(root, "singlehtml")
-    first = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))["root"]
-    return Path(shutil.copyfile(folder / f"{first}.html", folder / "book.html"))  # links start at the top
+    folder, first = jupyter_book(root, "singlehtml"), f"{_yaml(root / '_toc.yml')['root']}.html"
+    text = (folder / first).read_text(encoding="utf-8")
+    # Sphinx links to the file that it wrote, and has named citations id1, id2, ... anew on every page
+    text = re.sub(rf'href="(book/)?{re.escape(Path(first).name)}#?', 'href="#', text)
+    text = re.sub(r'(<span class="bibtex-citation") id="id\d+"', r"\1", text)
+    page = folder / "book.html"
+    page.write_text(text, encoding="utf-8")
+    return page
+
+
+def _each_title_once(printed: bytes) -> bytes:
+    """A PDF without the bookmarks that Chromium doubles, those of headings that it moves to a new page.
+
+    Nothing moves in the file: its parts are found by their places.
+    """
+    doubled = re.compile(rb"/Title \((.+?)\1\)\n")
+    return doubled.sub(lambda found: (b"/Title (%b)\n" % found[1]).ljust(len(found[0])), printed)
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _pandoc() -> Path:
@@ -80,8 +112,9 @@ def _browse(page: Path, options: list[str]) -> str:
     """What a browser says that opens a page until it stands still, with options of its own."""
     command = [_browser(), "--headless", "--disable-gpu", "--disable-dev-shm-usage"]
     command.append("--no-sandbox")  # needed in containers; the page is our own
-    command += [f"--window-size={WINDOW}", f"--virtual-time-budget={PATIENCE}", *options, page.as_uri()]
-    return _said(command)
+    command += [f"--window-size={WINDOW}", f"--virtual-time-budget={PATIENCE}", *options]
+    with TemporaryDirectory() as profile:  # not that of a browser that is open
+        return _said([*command, f"--user-data-dir={profile}", page.as_uri()])
 
 
 def _said(command: list[str], text: str | None = None) -> str:

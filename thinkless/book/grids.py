@@ -86,7 +86,7 @@ class Plan:
         return list(dict.fromkeys(found))
 
     def tabled(self, task: Task) -> bool:
-        """Whether an evaluation's questions are tabled: it asks each of them repeatedly, or it is read."""
+        """Whether an evaluation's questions are tabled: its variant asks each repeatedly, or it is read."""
         (variant, seed, _), *_ = self.tasks()
         read = task[:2] == (variant, seed) and task.stage.removeprefix("eval-") in self.readings
         return read or "evaluation.samples" in self.variants[task.variant]

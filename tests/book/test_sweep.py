@@ -358,7 +358,12 @@ def test_a_plan_that_cannot_be_run_is_refused_in_one_line(tmp_path, monkeypatch,
     assert not Path("results").exists()
 
 
-@pytest.mark.parametrize(("name", "folder"), [("evidence", RESULTS), ("pocket", RESULTS / "pocket")])
+recorded_plans = pytest.mark.parametrize(
+    ("name", "folder"), [("evidence", RESULTS), ("pocket", RESULTS / "pocket")]
+)
+
+
+@recorded_plans
 def test_the_committed_records_are_of_todays_settings(name, folder):
     """Whoever changes a profile has to run `make evidence` or `make pocket` again."""
     grid = Grid(read_plan(name), Path("nowhere"), 1)
@@ -367,10 +372,11 @@ def test_the_committed_records_are_of_todays_settings(name, folder):
         assert row["settings"] == settings_digest(grid.runner(task), task.stage), str(task)
 
 
-def test_every_run_of_the_plan_is_recorded():
+@recorded_plans
+def test_every_run_of_the_plan_is_recorded(name, folder):
     """The chapters draw all of them; a variant that is added has to be run."""
-    places = [(row["variant"], row["pipeline_seed"], f"eval-{row['stage']}") for row in read_records()]
-    assert places == [tuple(task) for task in read_plan().tasks()]
+    places = [(row["variant"], row["pipeline_seed"], f"eval-{row['stage']}") for row in read_records(folder)]
+    assert places == [tuple(task) for task in read_plan(name).tasks()]
 
 
 def test_the_settings_of_a_record_hold_those_of_earlier_stages():

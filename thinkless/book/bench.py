@@ -176,7 +176,7 @@ def bench(runner: Runner, results: Path):
         when = f"step {run['step']}, {run['cpu_seconds']} CPU seconds from nothing"
         print(f"{run['stage']}: modes {f'sorted at {when}' if run['step'] else 'not sorted'}")
     stages = json.loads(took.round(4).to_json(orient="index"))
-    measured = {"precision": precision, "matrix_gflops": round(rate / 1e9, 1), "stages": stages}
+    measured = {"precision": precision, "matrix_gflops": round(rate / 1e9, 3), "stages": stages}
     known = [row.value for row in json_lines(path)] if path.exists() else []
     others = [row for row in known if not line.items() <= row.items()]
     write_json_lines(path, [*others, line | measured])
